@@ -1,0 +1,318 @@
+//! Facts: what is durable, chained in the ledger, and what every report is made from.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    BatchId, ChipId, FailureCode, Geometry, Imei, KeyHash, Measurement, Phase, PortChain, RunId, RunRecord,
+    Sha256Digest, SlotName, StationName,
+};
+
+/// What a module says of itself over AT.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Identity {
+    /// The model as ATI names it, printable.
+    pub model: String,
+    /// The full firmware revision, printable.
+    pub revision: String,
+    /// The IMEI, where it is a valid one.
+    pub imei: Option<Imei>,
+    /// The answer to the IMEI query as it was, printable: what a person sees when it is not valid.
+    pub imei_text: String,
+    /// The number in `+CFUN: n`, where it was readable.
+    pub cfun: Option<u8>,
+    /// Band sets by name ([`super::BandSet::as_str`]), each ascending.
+    pub bands: BTreeMap<String, Vec<u16>>,
+    /// SHA-256 over the family's RF calibration items; `None` when one of them is missing.
+    pub calibration: Option<Sha256Digest>,
+}
+
+/// A range of pages.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PageRange {
+    /// The first page.
+    pub start: u64,
+    /// How many; never 0.
+    pub pages: u64,
+}
+
+impl PageRange {
+    /// The page after the last one.
+    #[must_use]
+    pub const fn end(self) -> u64 {
+        self.start.saturating_add(self.pages)
+    }
+
+    /// Whether the two have a page in common.
+    #[must_use]
+    pub const fn overlaps(self, other: Self) -> bool {
+        self.start < other.end() && other.start < self.end()
+    }
+
+    /// Whether `other` lies in this one completely.
+    #[must_use]
+    pub const fn contains(self, other: Self) -> bool {
+        self.start <= other.start && other.end() <= self.end()
+    }
+}
+
+/// One partition of a backup.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BackupPart {
+    /// The partition's name, printable, as in the module's table.
+    pub partition: String,
+    /// Where it lies.
+    pub range: PageRange,
+    /// SHA-256 of its bytes as they were read.
+    pub sha256: Sha256Digest,
+    /// Pages that are not blank.
+    pub used_pages: u64,
+}
+
+/// A stored backup, as the ledger names it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BackupRef {
+    /// SHA-256 of the stored file: its name in the vault.
+    pub id: Sha256Digest,
+    /// The chip it was read from; the only one it may ever be written to.
+    pub chip: ChipId,
+    /// The IMEI that the module reported before.
+    pub imei: Imei,
+    /// Page and block size.
+    pub geometry: Geometry,
+    /// What is in it: the guarded partitions and the partition table.
+    pub parts: Vec<BackupPart>,
+    /// Bytes that were read from the module.
+    pub bytes: u64,
+}
+
+/// What a run is about to do to a module.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PlanSummary {
+    /// SHA-256 over the plan's operations in their order.
+    pub digest: Sha256Digest,
+    /// Every range that will be erased.
+    pub erases: Vec<PageRange>,
+    /// Every range that will be programmed.
+    pub programs: Vec<PageRange>,
+    /// The guarded ranges, none of which is among the others.
+    pub guarded: Vec<PageRange>,
+}
+
+/// Everything the ledger can hold. The tag of each is its stable name in the file.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Fact {
+    /// A controller began to work on this state directory.
+    StationStarted {
+        /// The station.
+        station: StationName,
+        /// The controller's version.
+        version: String,
+        /// Whether its hardware is simulated.
+        simulated: bool,
+        /// How much faster than real its clock runs; 1 on real hardware.
+        time_scale: u32,
+        /// SHA-256 of the station file.
+        config: Sha256Digest,
+    },
+    /// It ended in an orderly way.
+    StationStopped {
+        /// The station.
+        station: StationName,
+    },
+    /// A batch began, or goes on.
+    BatchOpened {
+        /// The batch.
+        batch: BatchId,
+        /// Finished units after which it ends; `None` where it goes on until stopped.
+        units: Option<u32>,
+        /// Profile names with the digests of profile and package.
+        profiles: BTreeMap<String, (Sha256Digest, Sha256Digest)>,
+    },
+    /// A run began.
+    RunStarted {
+        /// The run.
+        run: RunId,
+        /// Its batch.
+        batch: BatchId,
+        /// Where.
+        slot: SlotName,
+        /// The port chain at which the module was found.
+        chain: PortChain,
+    },
+    /// The module said who it is.
+    Identified {
+        /// The run.
+        run: RunId,
+        /// What it said.
+        identity: Identity,
+    },
+    /// A profile fits and the module may be worked on.
+    Admitted {
+        /// The run.
+        run: RunId,
+        /// The profile's name.
+        profile: String,
+        /// SHA-256 of the profile file.
+        profile_digest: Sha256Digest,
+        /// SHA-256 over the package.
+        package_digest: Sha256Digest,
+        /// Whether it is flashed, or only verified.
+        flash: bool,
+    },
+    /// The chip was read over Sahara and the unit is claimed for this run.
+    Claimed {
+        /// The run.
+        run: RunId,
+        /// The chip.
+        chip: ChipId,
+        /// The digest of the key it trusts.
+        key_hash: KeyHash,
+        /// The IMEI it reported before.
+        imei: Imei,
+        /// Which attempt at this unit this is, from 1.
+        attempt: u32,
+    },
+    /// A claim was refused, because the IMEI or the chip belongs to another unit.
+    ClaimRefused {
+        /// The run whose claim was refused.
+        run: RunId,
+        /// Its chip.
+        chip: ChipId,
+        /// Its IMEI.
+        imei: Imei,
+        /// The run that has the older claim.
+        holder: RunId,
+        /// Why.
+        code: FailureCode,
+    },
+    /// A backup is durable and valid.
+    BackupStored {
+        /// The run.
+        run: RunId,
+        /// The backup.
+        backup: BackupRef,
+    },
+    /// The next command changes the module. Durable before it is sent.
+    Intent {
+        /// The run.
+        run: RunId,
+        /// The chip that the open session belongs to.
+        chip: ChipId,
+        /// The package.
+        package_digest: Sha256Digest,
+        /// What will be done.
+        plan: PlanSummary,
+        /// The backup that makes it permissible.
+        backup: Sha256Digest,
+    },
+    /// Everything but the boot loader is written, and what was sent equals the package.
+    Staged {
+        /// The run.
+        run: RunId,
+        /// Bytes written so far.
+        bytes: u64,
+        /// Bytes read back and found equal.
+        bytes_read_back: u64,
+        /// Blocks that erasing or programming found bad.
+        bad_blocks: u32,
+    },
+    /// The boot loader is written too: the plan is done.
+    Flashed {
+        /// The run.
+        run: RunId,
+        /// Bytes written in all.
+        bytes: u64,
+    },
+    /// The checks after one boot.
+    Verified {
+        /// The run.
+        run: RunId,
+        /// Which boot after the flash, from 1.
+        boot: u32,
+        /// What the module says of itself now.
+        identity: Identity,
+        /// Every value with its limits and verdict.
+        measurements: Vec<Measurement>,
+    },
+    /// The run stopped after the module was changed; it must be resumed.
+    RunInterrupted {
+        /// The run.
+        run: RunId,
+        /// Where it was.
+        phase: Phase,
+        /// Why.
+        code: FailureCode,
+        /// More, for people.
+        detail: String,
+    },
+    /// An interrupted run goes on.
+    RunResumed {
+        /// The run.
+        run: RunId,
+        /// The batch under which the station works now; the run keeps its own.
+        batch: BatchId,
+        /// Where its unit was found.
+        slot: SlotName,
+        /// At which port chain.
+        chain: PortChain,
+    },
+    /// The run is over. The record holds everything that a report says of it.
+    RunFinished(Box<RunRecord>),
+    /// A unit of a finished run must be set aside after all: an amendment, the run's row stays as it is.
+    Quarantined {
+        /// The finished run.
+        run: RunId,
+        /// Why.
+        code: FailureCode,
+        /// The other run concerned, where there is one.
+        other: Option<RunId>,
+    },
+    /// A hub vanished with everything behind it: one event, however many slots it has.
+    HubLost {
+        /// The hub.
+        hub: PortChain,
+        /// Its slots.
+        slots: Vec<SlotName>,
+    },
+    /// It is back.
+    HubReturned {
+        /// The hub.
+        hub: PortChain,
+    },
+}
+
+impl Fact {
+    /// The run that the fact belongs to.
+    #[must_use]
+    pub fn run(&self) -> Option<RunId> {
+        match self {
+            Self::RunStarted { run, .. }
+            | Self::Identified { run, .. }
+            | Self::Admitted { run, .. }
+            | Self::Claimed { run, .. }
+            | Self::ClaimRefused { run, .. }
+            | Self::BackupStored { run, .. }
+            | Self::Intent { run, .. }
+            | Self::Staged { run, .. }
+            | Self::Flashed { run, .. }
+            | Self::Verified { run, .. }
+            | Self::RunInterrupted { run, .. }
+            | Self::RunResumed { run, .. }
+            | Self::Quarantined { run, .. } => Some(*run),
+            Self::RunFinished(record) => Some(record.run),
+            Self::StationStarted { .. }
+            | Self::StationStopped { .. }
+            | Self::BatchOpened { .. }
+            | Self::HubLost { .. }
+            | Self::HubReturned { .. } => None,
+        }
+    }
+}

@@ -1,0 +1,31 @@
+//! The words of the factory floor as types.
+//!
+//! Everything above this module speaks in these types, so that a chip serial can never be passed where an IMEI is
+//! meant and a failure code means the same on the screen, in the CSV, in the metrics and in the ledger. Nothing here
+//! knows about files, time, USB or YAML.
+
+mod digest;
+mod fact;
+pub mod failure;
+pub mod family;
+mod ids;
+mod imei;
+pub mod limits;
+mod measurement;
+mod outcome;
+mod port;
+mod record;
+pub mod text;
+mod tick;
+
+pub use digest::Sha256Digest;
+pub use fact::{BackupPart, BackupRef, Fact, Identity, PageRange, PlanSummary};
+pub use failure::{Blame, FailureCode};
+pub use family::{BandQuery, BandReply, BandSet, Family, Geometry};
+pub use ids::{BatchId, ChipId, IdError, KeyHash, RunId, SlotName, StationName};
+pub use imei::{Imei, ImeiError, Tac};
+pub use measurement::{Measurement, Verdict};
+pub use outcome::{Flags, Outcome, Phase, RunState};
+pub use port::{PortChain, PortChainError, Side};
+pub use record::{PhaseTime, RunRecord};
+pub use tick::{SlotState, SlotStatus};

@@ -1,0 +1,4 @@
+//! In the making.
+#[derive(Debug)]
+/// x
+pub struct OsDisk;

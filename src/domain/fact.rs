@@ -146,13 +146,8 @@ pub enum Fact {
         slot: SlotName,
         /// The port chain at which the module was found.
         chain: PortChain,
-    },
-    /// The module said who it is.
-    Identified {
-        /// The run.
-        run: RunId,
-        /// What it said.
-        identity: Identity,
+        /// What the module says of itself; `None` when it is in download mode or does not answer.
+        identity: Option<Identity>,
     },
     /// A profile fits and the module may be worked on.
     Admitted {
@@ -295,7 +290,6 @@ impl Fact {
     pub fn run(&self) -> Option<RunId> {
         match self {
             Self::RunStarted { run, .. }
-            | Self::Identified { run, .. }
             | Self::Admitted { run, .. }
             | Self::Claimed { run, .. }
             | Self::ClaimRefused { run, .. }

@@ -1,1 +1,3 @@
-//! In the making.
+//! The virtual factory.
+
+pub mod models;

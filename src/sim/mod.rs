@@ -1,3 +1,6 @@
 //! The virtual factory.
 
 pub mod models;
+pub mod nand;
+mod nand_store;
+mod page_pool;

@@ -1,5 +1,7 @@
 //! The virtual factory.
 
+pub mod flash_map;
+mod mibib;
 pub mod models;
 pub mod nand;
 mod nand_store;

@@ -13,7 +13,7 @@ use crate::host::{Disk, Random};
 
 use super::nand_store::{FileStore, MemoryStore, Store, index};
 pub use super::page_pool::PagePool;
-use super::page_pool::content_hash;
+use super::page_pool::{HASH_MIN, content_hash};
 
 /// Tag of an erased page.
 const ERASED: u64 = 0;
@@ -181,7 +181,7 @@ impl Nand {
     /// The content hash of a programmed page.
     #[must_use]
     pub fn tag(&self, page: u64) -> Option<u64> {
-        Some(self.raw_tag(page)).filter(|tag| *tag > SPOILED)
+        Some(self.raw_tag(page)).filter(|tag| *tag >= HASH_MIN)
     }
 
     /// Pages that are not erased.
@@ -229,14 +229,14 @@ impl Nand {
             return Err(NandError::ProgramFailed { block });
         }
         if (page..page + count).all(|page| self.raw_tag(page) == ERASED) {
-            let tags: Vec<u64> = bytes.chunks_exact(page_bytes).map(tag_of).collect();
+            let tags: Vec<u64> = bytes.chunks_exact(page_bytes).map(content_hash).collect();
             self.store.program(page, bytes, &tags)?;
             let first = index(page % pages_per_block);
             self.tags_of(block)[first..first + tags.len()].copy_from_slice(&tags);
             return Ok(());
         }
         for (page, content) in (page..).zip(bytes.chunks_exact(page_bytes)) {
-            let tag = if self.raw_tag(page) == ERASED { tag_of(content) } else { SPOILED };
+            let tag = if self.raw_tag(page) == ERASED { content_hash(content) } else { SPOILED };
             match tag {
                 SPOILED => self.store.spoil(page, SPOILED)?,
                 tag => self.store.program(page, content, &[tag])?,
@@ -325,12 +325,6 @@ impl Nand {
         }
         Ok(())
     }
-}
-
-/// The tag of a programmed page.
-fn tag_of(content: &[u8]) -> u64 {
-    // The two lowest values mean something else; to share a hash with another content is harmless.
-    content_hash(content).max(SPOILED + 1)
 }
 
 #[cfg(test)]

@@ -99,8 +99,11 @@ impl PagePool {
 
 const MULTIPLIER: u64 = 0x9e37_79b1_85eb_ca87;
 const LANES: usize = 4;
+/// The lower values are left to storage, as tags of pages without content.
+pub(super) const HASH_MIN: u64 = 2;
 
-/// A 64-bit hash of a page's content. Not cryptographic: it tells the pages of one factory apart.
+/// A 64-bit hash of a page's content, never below [`HASH_MIN`]. Not cryptographic: it tells the pages of one factory
+/// apart.
 #[must_use]
 pub(super) fn content_hash(bytes: &[u8]) -> u64 {
     let mut lanes = [1_u64, 2, 3, 4].map(|lane| lane.wrapping_mul(MULTIPLIER));
@@ -120,7 +123,7 @@ pub(super) fn content_hash(bytes: &[u8]) -> u64 {
         word[..chunk.len()].copy_from_slice(chunk);
         hash = mix(hash ^ u64::from_le_bytes(word));
     }
-    hash
+    hash.max(HASH_MIN)
 }
 
 /// Spreads a word over all its bits; a bijection (the finaliser of SplitMix64).

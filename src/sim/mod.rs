@@ -1,5 +1,7 @@
 //! The virtual factory.
 
+pub mod boot;
+pub mod efs;
 pub mod flash_map;
 mod images;
 mod mibib;
@@ -8,3 +10,4 @@ pub mod nand;
 mod nand_store;
 mod page_pool;
 pub mod programmer;
+pub mod unit;

@@ -78,9 +78,9 @@ impl Image {
         Self { first, ..image }
     }
 
-    /// Its length in bytes.
-    pub(super) const fn bytes(&self) -> u64 {
-        self.bytes
+    /// The page size it was made for.
+    pub(super) const fn page_bytes(&self) -> usize {
+        self.page_bytes
     }
 
     /// Its length in pages.

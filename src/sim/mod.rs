@@ -8,6 +8,7 @@ mod mibib;
 pub mod models;
 pub mod nand;
 mod nand_store;
+pub mod package;
 mod page_pool;
 pub mod programmer;
 pub mod unit;

@@ -153,9 +153,9 @@ pub struct Model {
     pub edl: UsbMode,
     /// Memory-dump mode.
     pub dump: UsbMode,
-    /// Interface numbers of DIAG, AT and modem port in normal mode.
+    /// Interface number of the DIAG port in normal mode.
     pub diag_interface: u8,
-    /// Interface number of the AT port.
+    /// Interface number of the AT port in normal mode.
     pub at_interface: u8,
     /// Largest payload its programmer takes, in bytes.
     pub payload_bytes: u32,
@@ -369,9 +369,8 @@ const LTE_RM5XX: &[u16] = &[
     1, 2, 3, 4, 5, 7, 8, 12, 13, 14, 17, 18, 19, 20, 25, 26, 28, 29, 30, 32, 34, 38, 39, 40, 41, 42, 43, 46, 48, 66, 71,
 ];
 const NR_RM500Q: &[u16] = &[1, 2, 3, 5, 7, 8, 12, 20, 25, 28, 38, 40, 41, 48, 66, 71, 77, 78, 79];
-const NR_RM520N: &[u16] = &[
-    1, 2, 3, 5, 7, 8, 12, 13, 14, 18, 20, 25, 26, 28, 29, 30, 38, 40, 41, 48, 66, 70, 71, 75, 76, 77, 78, 79,
-];
+const NR_RM520N: &[u16] =
+    &[1, 2, 3, 5, 7, 8, 12, 13, 14, 18, 20, 25, 26, 28, 29, 30, 38, 40, 41, 48, 66, 70, 71, 75, 76, 77, 78, 79];
 
 const RF_LTE: &[&str] =
     &["/nv/item_files/rfnv/00020175", "/nv/item_files/rfnv/00020993", "/nv/item_files/rfnv/00022191"];
@@ -396,11 +395,7 @@ const EG25: Model = Model {
     total_pages: 131_072,
     partitions: maps::MDM9X07,
     tac: "86481703",
-    revisions: &[
-        "EG25GGBR07A06M2G_01.002.01.002",
-        "EG25GGBR07A07M2G_01.001.01.001",
-        "EG25GGBR07A08M2G_30.006.30.006",
-    ],
+    revisions: &["EG25GGBR07A06M2G_01.002.01.002", "EG25GGBR07A07M2G_01.001.01.001", "EG25GGBR07A08M2G_30.006.30.006"],
     normal: normal(0x0125, "EG25-G", (0x0200, 0x0318), false),
     edl: edl("QUSB_BULK_CID:040E", INTERFACES_EDL),
     dump: dump("QUSB_BULK_CID:040E", INTERFACES_EDL),

@@ -120,14 +120,7 @@ impl Nand {
 
     fn with(geometry: Geometry, total_pages: u64, store: Store) -> Self {
         let blocks = index(total_pages) / geometry.pages_per_block as usize;
-        Self {
-            geometry,
-            total_pages,
-            tags: vec![None; blocks],
-            bad: BTreeSet::new(),
-            faults: BTreeMap::new(),
-            store,
-        }
+        Self { geometry, total_pages, tags: vec![None; blocks], bad: BTreeSet::new(), faults: BTreeMap::new(), store }
     }
 
     /// Page and block size.

@@ -30,11 +30,14 @@ pub(super) enum Store {
     File(FileStore),
 }
 
+/// The pages of a block that was written to.
+type BlockPages = Box<[Option<Arc<Page>>]>;
+
 /// Pages in memory.
 #[derive(Debug)]
 pub(super) struct MemoryStore {
     pool: PagePool,
-    blocks: Vec<Option<Box<[Option<Arc<Page>>]>>>,
+    blocks: Vec<Option<BlockPages>>,
     pages_per_block: usize,
 }
 

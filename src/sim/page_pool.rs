@@ -169,8 +169,12 @@ mod tests {
             let bytes = value.to_le_bytes();
             drop(pool.page(content_hash(&bytes), &bytes));
         }
-        let entries: usize =
-            pool.inner.shards.iter().map(|shard| shard.lock().unwrap_or_else(PoisonError::into_inner).pages.len()).sum();
+        let entries: usize = pool
+            .inner
+            .shards
+            .iter()
+            .map(|shard| shard.lock().unwrap_or_else(PoisonError::into_inner).pages.len())
+            .sum();
         assert!(entries <= SHARDS * SWEEP_ENTRIES_MIN, "{entries}");
     }
 

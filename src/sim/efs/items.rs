@@ -45,14 +45,8 @@ pub enum BandKey {
 
 impl BandKey {
     /// Every key.
-    pub const ALL: [Self; 6] = [
-        Self::LteConfig,
-        Self::LtePolicy,
-        Self::NrSaConfig,
-        Self::NrSaPolicy,
-        Self::NrNsaConfig,
-        Self::NrNsaPolicy,
-    ];
+    pub const ALL: [Self; 6] =
+        [Self::LteConfig, Self::LtePolicy, Self::NrSaConfig, Self::NrSaPolicy, Self::NrNsaConfig, Self::NrNsaPolicy];
 
     /// The path of its item; the bands are two bytes each, little-endian.
     #[must_use]

@@ -80,13 +80,16 @@ impl Log {
     /// The file system in a range; `None` when there is none that is complete.
     pub(super) fn mount(nand: &Nand, range: PageRange) -> Result<Option<Self>, EfsError> {
         let survey = survey(nand, range)?;
-        let mut generations: Vec<u32> = survey.iter().filter_map(|(_, found)| Some(found.as_ref()?.generation)).collect();
+        let mut generations: Vec<u32> =
+            survey.iter().filter_map(|(_, found)| Some(found.as_ref()?.generation)).collect();
         generations.sort_unstable();
         generations.dedup();
         for generation in generations.into_iter().rev() {
             let mut blocks: Vec<(u32, u64)> = survey
                 .iter()
-                .filter_map(|(block, found)| found.filter(|found| found.generation == generation).map(|f| (f.index, *block)))
+                .filter_map(|(block, found)| {
+                    found.filter(|found| found.generation == generation).map(|f| (f.index, *block))
+                })
                 .collect();
             blocks.sort_unstable();
             let in_order = (0..).zip(&blocks).all(|(place, (index, _))| place == *index);

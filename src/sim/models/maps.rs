@@ -43,13 +43,7 @@ impl PartitionSpec {
     }
 }
 
-const fn partition(
-    name: &'static str,
-    start: u64,
-    pages: u64,
-    role: Role,
-    kind: &'static str,
-) -> PartitionSpec {
+const fn partition(name: &'static str, start: u64, pages: u64, role: Role, kind: &'static str) -> PartitionSpec {
     PartitionSpec { name, start, pages, role, kind }
 }
 

@@ -3,7 +3,7 @@ use std::path::Path;
 use proptest::prelude::*;
 
 use super::*;
-use crate::host::MemoryDisk;
+use crate::host::{FailKind, MemoryDisk};
 
 const GEOMETRY: Geometry = Geometry { page_bytes: 64, pages_per_block: 8 };
 const PAGES: u64 = 8 * 32;
@@ -99,6 +99,49 @@ fn files_of_another_storage_are_refused() {
     drop(Nand::in_file(GEOMETRY, PAGES, &disk, path).unwrap());
     let other = Geometry { page_bytes: 128, ..GEOMETRY };
     assert!(matches!(Nand::in_file(other, PAGES, &disk, path), Err(NandError::Store(_))));
+}
+
+/// What can be seen of a storage.
+fn view(nand: &Nand) -> Vec<(Option<u64>, PageState, Option<u8>)> {
+    (0..PAGES).map(|page| (nand.tag(page), nand.state(page), read(nand, page).ok())).collect()
+}
+
+#[test]
+fn a_process_killed_between_any_two_calls_leaves_the_last_operation_done_or_not_done() {
+    type Operation = fn(&mut Nand) -> Result<(), NandError>;
+    let operations: [Operation; 6] = [
+        |nand| nand.program(0, &[5; 64 * 8]),
+        |nand| nand.program(9, &[6; 64]),
+        |nand| nand.program(9, &[7; 64]),
+        |nand| nand.erase(0),
+        |nand| nand.program(2, &[8; 64 * 3]),
+        |nand| nand.mark_bad(5),
+    ];
+    let path = Path::new("/nand");
+    for call in 1.. {
+        let disk = MemoryDisk::new();
+        let mut file = Nand::in_file(GEOMETRY, PAGES, &disk, path).unwrap();
+        disk.fail_call(call, FailKind::Error);
+        let mut before = Nand::in_memory(GEOMETRY, PAGES, &PagePool::new());
+        let mut after = Nand::in_memory(GEOMETRY, PAGES, &PagePool::new());
+        let mut was_killed = false;
+        for operation in operations {
+            operation(&mut after).unwrap();
+            if operation(&mut file).is_err() {
+                was_killed = true;
+                break;
+            }
+            operation(&mut before).unwrap();
+        }
+        if !was_killed {
+            assert!(call > 10, "only {call} calls");
+            break;
+        }
+        drop(file);
+        let file = Nand::in_file(GEOMETRY, PAGES, &disk, path).unwrap();
+        assert!(view(&file) == view(&before) || view(&file) == view(&after), "killed before call {call}");
+        assert!(file.bad == before.bad || file.bad == after.bad);
+    }
 }
 
 #[derive(Debug, Clone)]

@@ -1,3 +1,4 @@
 //! In the making.
 
 pub mod rawprogram;
+pub mod table;

@@ -64,6 +64,20 @@ pub const PACKAGE_IMAGE_BYTES_MAX: u64 = 2 * 1024 * 1024 * 1024;
 pub const PACKAGE_FILES_MAX: usize = 4096;
 /// Most operations of a package.
 pub const PACKAGE_OPERATIONS_MAX: usize = 1024;
+/// Deepest nesting of a package's directories.
+pub const PACKAGE_DEPTH_MAX: usize = 8;
+/// Longest path of a file inside a package, in bytes.
+pub const PACKAGE_PATH_BYTES_MAX: usize = 512;
+/// Most attributes of one element of a package's XML.
+pub const PACKAGE_ATTRIBUTES_MAX: usize = 32;
+/// Longest element of a package's XML, in bytes: what is passed on must fit into one command to the programmer.
+pub const PACKAGE_ELEMENT_BYTES_MAX: usize = 2048;
+/// Most bytes of a package that are hashed in one piece.
+pub const PACKAGE_READ_BYTES: usize = 1024 * 1024;
+/// Smallest and largest page of a NAND, in bytes.
+pub const PAGE_BYTES: std::ops::RangeInclusive<u32> = 512..=16_384;
+/// Fewest and most pages of an erase block.
+pub const PAGES_PER_BLOCK: std::ops::RangeInclusive<u32> = 16..=512;
 /// Most partitions of a partition table.
 pub const PARTITIONS_MAX: usize = 64;
 /// Most bytes of one backup.

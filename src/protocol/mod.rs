@@ -1,1 +1,5 @@
 //! In the making.
+
+pub mod plan;
+pub mod rawprogram;
+pub mod table;

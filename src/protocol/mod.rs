@@ -9,5 +9,5 @@
 //! answers nonsense with a typed error whose `code()` is what the operator sees.
 
 pub mod diag;
-
+pub mod firehose;
 pub mod sahara;

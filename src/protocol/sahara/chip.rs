@@ -100,10 +100,11 @@ fn key_hash(bytes: &[u8]) -> Option<KeyHash> {
     let third = bytes.len() / 3;
     let (first, rest) = bytes.split_at(third);
     let (second, last) = rest.split_at(third);
-    if first == second && second == last {
-        if let Ok(hash) = KeyHash::new(first) {
-            return Some(hash);
-        }
+    if first == second
+        && second == last
+        && let Ok(hash) = KeyHash::new(first)
+    {
+        return Some(hash);
     }
     KeyHash::new(bytes).ok()
 }

@@ -8,6 +8,7 @@
 //! All input is hostile. Each machine bounds what it keeps by [`crate::domain::limits`], checks every sum, and
 //! answers nonsense with a typed error whose `code()` is what the operator sees.
 
+pub mod at;
 pub mod diag;
 pub mod firehose;
 pub mod sahara;

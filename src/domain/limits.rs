@@ -27,6 +27,13 @@ pub const AT_REPLY_LINES_MAX: usize = 256;
 /// Most unsolicited lines kept while waiting for one reply.
 pub const AT_URCS_MAX: usize = 64;
 
+/// Longest AT command that a profile may send, in characters.
+pub const AT_COMMAND_CHARS_MAX: usize = 256;
+/// Highest band number that a reply may name.
+pub const BAND_NUMBER_MAX: u16 = 1024;
+/// Longest value of an item read over AT, in bytes.
+pub const AT_ITEM_BYTES_MAX: usize = 4 * 1024;
+
 /// Longest DIAG frame, in bytes before escaping.
 pub const DIAG_FRAME_BYTES_MAX: usize = 4 * 1024;
 
@@ -40,11 +47,25 @@ pub const SAHARA_READS_MAX: u32 = 65_536;
 pub const SAHARA_RESEND_FACTOR_MAX: u64 = 4;
 /// Most bytes of the answer to one Sahara command.
 pub const SAHARA_EXEC_BYTES_MAX: u32 = 4 * 1024;
+/// Most bytes that may wait to be looked at by the Sahara machine.
+pub const SAHARA_UNREAD_BYTES_MAX: usize = 64 * 1024;
+/// Most tries to make a silent device say hello, and most resets of one that is in the middle of an older session.
+pub const SAHARA_RECOVERIES_MAX: u32 = 3;
+/// Most packets of an older session that are passed over while an answer to a reset is awaited.
+pub const SAHARA_STALE_PACKETS_MAX: u32 = 64;
 
 /// Longest XML document from a programmer, in bytes.
 pub const FIREHOSE_DOCUMENT_BYTES_MAX: usize = 64 * 1024;
 /// Most attributes of one element.
 pub const FIREHOSE_ATTRIBUTES_MAX: usize = 64;
+/// Longest value of an attribute from a programmer, in characters; what is longer is cut.
+pub const FIREHOSE_ATTRIBUTE_CHARS_MAX: usize = 256;
+/// Deepest nesting of a document from a programmer.
+pub const FIREHOSE_DEPTH_MAX: usize = 8;
+/// Longest log line from a programmer, in characters; what is longer is cut. Real programmers stay below 1 KiB.
+pub const FIREHOSE_LOG_CHARS_MAX: usize = 2048;
+/// Most functions that a programmer's banner may name.
+pub const FIREHOSE_FUNCTIONS_MAX: usize = 64;
 /// Most log lines for one command.
 pub const FIREHOSE_LOG_LINES_MAX: u32 = 20_000;
 /// Most bytes of logs for one command.

@@ -115,6 +115,14 @@ pub const CONFIG_DEPTH_MAX: usize = 32;
 pub const LEDGER_LINE_BYTES_MAX: usize = 256 * 1024;
 /// A segment of the ledger is closed once it is longer than this, in bytes.
 pub const LEDGER_SEGMENT_BYTES: u64 = 16 * 1024 * 1024;
+/// Bytes of lines that the ledger's writer makes durable with one fsync before it looks for more.
+pub const LEDGER_GROUP_BYTES: usize = 1024 * 1024;
+/// A file of the ledger longer than this, in bytes, was not written by the controller.
+pub const LEDGER_SEGMENT_BYTES_MAX: u64 = 4 * LEDGER_SEGMENT_BYTES;
+/// Newest entries of the ledger that are kept in memory for those who follow it.
+pub const LEDGER_ENTRIES_KEPT: usize = 1024;
+/// Most entries given out by one read of the ledger.
+pub const LEDGER_READ_ENTRIES_MAX: usize = 4096;
 /// Facts that may wait for the ledger's writer.
 pub const LEDGER_QUEUE_MAX: usize = 1024;
 

@@ -103,6 +103,14 @@ pub const PAGES_PER_BLOCK: std::ops::RangeInclusive<u32> = 16..=512;
 pub const PARTITIONS_MAX: usize = 64;
 /// Most bytes of one backup.
 pub const BACKUP_BYTES_MAX: u64 = 512 * 1024 * 1024;
+/// Most bytes of the index at the end of a stored backup.
+pub const BACKUP_INDEX_BYTES_MAX: u64 = 8 * 1024 * 1024;
+/// Largest page of a storage, in bytes.
+pub const PAGE_BYTES_MAX: u32 = 64 * 1024;
+/// Most pages of an erase block.
+pub const PAGES_PER_BLOCK_MAX: u32 = 1024;
+/// A file system of an EFS in use has at least so many pages that are not blank; a skeleton has fewer.
+pub const EFS_USED_PAGES_MIN: u64 = 8;
 
 /// Most bytes of a configuration file.
 pub const CONFIG_BYTES_MAX: u64 = 1024 * 1024;

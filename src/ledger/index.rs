@@ -1,7 +1,7 @@
 //! The index: SQLite for questions, made from the entries and never the truth.
 //!
 //! It is written without a single fsync while the ledger is in use, and marked so: an index whose last user did not
-//! close it is made anew, because a half-written one could hide a claim. Only then may claims be decided from it.
+//! close it is made anew, because a half-written one could hide a claim, and claims are decided from it.
 
 use std::path::Path;
 
@@ -58,7 +58,7 @@ pub(super) struct Index {
 }
 
 /// SQLite's integers are signed.
-pub(super) fn int(value: u64) -> i64 {
+fn int(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }
 

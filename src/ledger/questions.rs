@@ -7,7 +7,7 @@ use rusqlite::{OptionalExtension, ToSql, params};
 use crate::domain::{BatchId, ChipId, Fact, FailureCode, Imei, KeyHash, Outcome, RunId, RunState};
 
 use super::LedgerError;
-use super::index::{Index, int, parsed};
+use super::index::{Index, parsed};
 use super::run::{Body, OpenRun, UnfinishedRun};
 
 /// A run asks for a unit.
@@ -172,9 +172,8 @@ impl Index {
 
     /// When a run finished: the number of its entry.
     pub(super) fn finished_at(&self, run: RunId) -> Result<Option<u64>, LedgerError> {
-        let sql = "SELECT finished FROM runs WHERE run = ?1 AND finished > ?2";
-        let values = params![run.to_string(), int(0)];
-        let seq: Option<i64> = self.connection.query_row(sql, values, |row| row.get(0)).optional()?;
+        let sql = "SELECT finished FROM runs WHERE run = ?1 AND finished NOT NULL";
+        let seq: Option<i64> = self.connection.query_row(sql, [run.to_string()], |row| row.get(0)).optional()?;
         Ok(seq.and_then(|seq| u64::try_from(seq).ok()))
     }
 }

@@ -86,7 +86,7 @@ pub(super) struct Writer {
     /// Open once something was appended to it.
     file: Option<Box<dyn AppendFile>>,
     poisoned: Option<String>,
-    _lock: Box<dyn LockGuard>,
+    lock: Box<dyn LockGuard>,
 }
 
 impl Writer {
@@ -118,7 +118,7 @@ impl Writer {
             bytes: recovered.bytes,
             file: None,
             poisoned: None,
-            _lock: lock,
+            lock,
         };
         Ok((writer, store, head))
     }
@@ -142,13 +142,13 @@ impl Writer {
     }
 
     fn end(self, closing: Option<oneshot::Sender<()>>) {
-        let Self { index, poisoned, _lock, .. } = self;
+        let Self { index, poisoned, lock, .. } = self;
         if poisoned.is_none()
             && let Err(error) = index.close()
         {
             tracing::warn!(%error, "the ledger's index could not be closed; it will be made anew");
         }
-        drop(_lock);
+        drop(lock);
         if let Some(closing) = closing {
             // Nobody waits any more: nothing is lost.
             let _ = closing.send(());

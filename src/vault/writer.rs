@@ -16,9 +16,9 @@ use super::{Vault, VaultError};
 /// Fast, and an eighth of the memory of the default level.
 const LEVEL: i32 = 1;
 /// The window of the compression, as a power of two in bytes: what one backup needs of memory, several times over.
-pub(super) const WINDOW_LOG: u32 = 18;
+pub(super) const WINDOW_LOG: u32 = 16;
 /// Bytes written at once.
-const WRITE_BYTES: usize = 64 * 1024;
+const WRITE_BYTES: usize = 32 * 1024;
 
 /// The file, with the digest of everything written to it.
 #[derive(Debug)]
@@ -60,7 +60,7 @@ struct Current {
 
 /// A backup in the making. Dropped without [`Writer::finish`], nothing of it stays.
 ///
-/// It needs some hundred KiB of memory, whatever the size of the backup. Its methods block on the disk.
+/// It needs about half a MiB of memory, whatever the size of the backup. Its methods block on the disk.
 pub struct Writer {
     vault: Vault,
     index: Index,

@@ -119,6 +119,41 @@ pub const CONFIG_NODES_MAX: usize = 50_000;
 /// Deepest nesting of a configuration file.
 pub const CONFIG_DEPTH_MAX: usize = 32;
 
+/// Errors of one configuration that are collected and shown.
+pub const CONFIG_ERRORS_MAX: usize = 100;
+/// Longest path in a configuration, in characters.
+pub const CONFIG_PATH_CHARS_MAX: usize = 1024;
+/// Most profiles of one station.
+pub const PROFILES_MAX: usize = 32;
+/// Most models of one profile.
+pub const MODELS_MAX: usize = 16;
+/// Most entries of a profile's lists of revisions, hardware ids, key hashes and TACs.
+pub const PATTERNS_MAX: usize = 64;
+/// Longest revision or pattern for one, in characters.
+pub const PATTERN_CHARS_MAX: usize = 128;
+/// Most further AT queries of one profile.
+pub const QUERIES_MAX: usize = 16;
+/// Longest AT command of such a query, in characters.
+pub const QUERY_COMMAND_CHARS_MAX: usize = 128;
+/// Longest regular expression of such a query, in characters.
+pub const QUERY_PATTERN_CHARS_MAX: usize = 512;
+/// Most bytes that a compiled regular expression may take.
+pub const QUERY_PATTERN_BYTES_MAX: usize = 256 * 1024;
+/// Longest unit of a measurement, in characters.
+pub const UNIT_CHARS_MAX: usize = 16;
+/// Most bands of one required set.
+pub const BANDS_MAX: usize = 128;
+/// Highest LTE band (3GPP TS 36.331, FreqBandIndicator-v9e0).
+pub const LTE_BAND_MAX: u16 = 256;
+/// Highest NR band (3GPP TS 38.331, FreqBandIndicatorNR).
+pub const NR_BAND_MAX: u16 = 1024;
+/// Most kinds of simulated modules.
+pub const SIM_UNIT_KINDS_MAX: usize = 64;
+/// Most injected faults of one station.
+pub const SIM_FAULTS_MAX: usize = 256;
+/// Highest number of a simulated unit that a fault can name.
+pub const SIM_UNITS_MAX: i64 = 1_000_000;
+
 /// Longest line of the ledger, in bytes.
 pub const LEDGER_LINE_BYTES_MAX: usize = 256 * 1024;
 /// A segment of the ledger is closed once it is longer than this, in bytes.

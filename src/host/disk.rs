@@ -133,6 +133,12 @@ pub trait Disk: Send + Sync + Debug {
     /// Of the disk; the old content is still there then.
     fn replace(&self, path: &Path, bytes: &[u8], public: bool) -> io::Result<()>;
 
+    /// Gives a finished file its name, which must be a new one in the same directory, and makes that durable.
+    ///
+    /// # Errors
+    /// `AlreadyExists` where the name is taken: what is there stays untouched. Of the disk.
+    fn publish(&self, from: &Path, to: &Path) -> io::Result<()>;
+
     /// Cuts a file to `bytes` and makes that durable.
     ///
     /// # Errors

@@ -6,11 +6,12 @@
 mod clock;
 mod disk;
 mod memory_disk;
+mod memory_file;
 mod os_disk;
 mod random;
 
 pub use clock::{Clock, Elapsed};
 pub use disk::{AppendFile, Disk, Entry, EntryKind, LockGuard, ReadAt, WriteAt};
-pub use memory_disk::MemoryDisk;
+pub use memory_disk::{FailKind, MemoryDisk};
 pub use os_disk::OsDisk;
 pub use random::Random;

@@ -93,12 +93,12 @@ impl Summary {
     pub fn follow(&mut self, entry: &Recorded<'_>) {
         match entry.fact {
             Fact::StationStarted { time_scale, .. } => self.time_scale = *time_scale,
-            Fact::RunStarted { run, batch, slot, .. } => {
+            Fact::RunStarted { run, batch, slot, identity, .. } => {
                 let open = self.open(*run);
                 open.batch = Some(batch.clone());
+                open.imei = identity.as_ref().and_then(|identity| identity.imei);
                 open.slot = Some(slot.clone());
             }
-            Fact::Identified { run, identity } => self.open(*run).imei = identity.imei,
             Fact::Claimed { run, chip, imei, .. } => {
                 let open = self.open(*run);
                 open.chip = Some(*chip);
@@ -353,7 +353,7 @@ mod tests {
         let chain: crate::domain::PortChain = "pci-0000:00:14.0/usb2/1.4".parse().expect("valid");
         let (batch, slot): (BatchId, SlotName) = ("DEMO-1".parse().expect("valid"), "B2".parse().expect("valid"));
         let mut facts = vec![
-            Fact::RunStarted { run, batch: batch.clone(), slot: slot.clone(), chain: chain.clone() },
+            Fact::RunStarted { run, batch: batch.clone(), slot: slot.clone(), chain: chain.clone(), identity: None },
             Fact::RunInterrupted { run, phase: Phase::Flash, code: FailureCode::Unplugged, detail: String::new() },
         ];
         let stopped = summary(&facts).interrupted();

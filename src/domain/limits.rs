@@ -178,3 +178,16 @@ pub const XML_TRANSFER_BYTES: usize = 4096;
 pub const RECONCILE_INTERVAL: Duration = Duration::from_secs(1);
 /// How long a slot must look empty before its module counts as removed.
 pub const REMOVAL_DEBOUNCE: Duration = Duration::from_millis(1500);
+
+/// HTTP connections at a time; further ones wait to be accepted.
+pub const WEB_CONNECTIONS_MAX: usize = 64;
+/// Most bytes of the head of an HTTP request.
+pub const WEB_HEAD_BYTES_MAX: usize = 16 * 1024;
+/// Most header fields of an HTTP request.
+pub const WEB_HEADERS_MAX: usize = 64;
+/// How long a client may take for the head of a request, also while it keeps a connection without asking anything.
+pub const WEB_HEAD_TIME_MAX: Duration = Duration::from_secs(5);
+/// How long one HTTP connection may live.
+pub const WEB_CONNECTION_TIME_MAX: Duration = Duration::from_secs(60);
+/// How long answers under way may take once the station stops.
+pub const WEB_STOP_TIME_MAX: Duration = Duration::from_secs(2);

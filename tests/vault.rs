@@ -9,7 +9,7 @@ use stationmaster::domain::{BackupRef, ChipId, FailureCode, Geometry, Imei, Page
 use stationmaster::host::{Disk, EntryKind, FailKind, MemoryDisk, OsDisk};
 use stationmaster::vault::{BackupDraft, PartDraft, Vault, VaultError};
 
-const GEOMETRY: Geometry = Geometry { page_bytes: 512, pages_per_block: 8 };
+const GEOMETRY: Geometry = Geometry { page_bytes: 512, pages_per_block: 16 };
 const CHIP: ChipId = ChipId { hw_id: 0x000f_50e1_0000_0000, serial: 0x1234 };
 const DIRECTORY: &str = "/var/state/vault";
 
@@ -17,7 +17,7 @@ fn imei() -> Imei {
     "490154203237518".parse().expect("an IMEI")
 }
 
-/// An EFS of four blocks: a superblock, used pages as described by `kinds` (0: 0xFF, 1: 0xEE, else data).
+/// An EFS of two blocks: a superblock, used pages as described by `kinds` (0: 0xFF, 1: 0xEE, else data).
 fn efs(kinds: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::new();
     for number in 0..32_usize {
@@ -33,7 +33,7 @@ fn efs(kinds: &[u8]) -> Vec<u8> {
     }
     if kinds.first().is_some_and(|kind| *kind > 1) {
         bytes[8..16].copy_from_slice(b"EFSSuper");
-        for (index, word) in [8_u32, 512, 4].into_iter().enumerate() {
+        for (index, word) in [16_u32, 512, 2].into_iter().enumerate() {
             bytes[16 + index * 4..][..4].copy_from_slice(&word.to_le_bytes());
         }
     }

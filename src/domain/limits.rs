@@ -72,6 +72,8 @@ pub const FIREHOSE_LOG_LINES_MAX: u32 = 20_000;
 pub const FIREHOSE_LOG_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Log lines of one command that are kept for the record.
 pub const FIREHOSE_LOG_LINES_KEPT: usize = 16;
+/// Log lines that name a bad block and are kept for one session.
+pub const BAD_BLOCK_LINES_MAX: usize = 1024;
 /// Longest XML document to a programmer, in bytes (`MaxXMLSizeInBytes` of real loaders).
 pub const FIREHOSE_COMMAND_BYTES_MAX: usize = 4096;
 /// Largest payload ever negotiated, in bytes.

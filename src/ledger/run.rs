@@ -84,7 +84,7 @@ pub struct UnfinishedRun {
     pub slot: SlotName,
     /// The port chain at which its module was found.
     pub chain: PortChain,
-    /// What the module said of itself, if it came to that.
+    /// What the module said of itself, if it answered.
     pub identity: Option<Identity>,
     /// Name and digests of profile and package, if it came to that.
     pub profile: Option<(String, Sha256Digest, Sha256Digest)>,
@@ -178,12 +178,12 @@ impl Body {
     /// Takes a fact of this run in.
     pub(super) fn apply(&mut self, entry: &Entry) {
         match entry.fact.clone() {
-            Fact::RunStarted { batch, slot, chain, .. } => {
+            Fact::RunStarted { batch, slot, chain, identity, .. } => {
+                self.identity = identity;
                 self.batch = Some(batch);
                 self.started = Some(entry.wall);
                 self.found_at(slot, chain);
             }
-            Fact::Identified { identity, .. } => self.identity = Some(identity),
             Fact::Admitted { profile, profile_digest, package_digest, .. } => {
                 self.admission = Some(Admission { profile, profile_digest, package_digest });
             }

@@ -85,12 +85,10 @@ pub(super) fn admit(partition: &str, range: PageRange, geometry: Geometry, bytes
 }
 
 /// Whether pages and blocks have sizes that occur.
-pub(super) const fn is_sane(geometry: Geometry) -> bool {
+pub(super) fn is_sane(geometry: Geometry) -> bool {
     geometry.page_bytes.is_power_of_two()
-        && geometry.page_bytes >= 512
-        && geometry.page_bytes <= limits::PAGE_BYTES_MAX
-        && geometry.pages_per_block > 0
-        && geometry.pages_per_block <= limits::PAGES_PER_BLOCK_MAX
+        && limits::PAGE_BYTES.contains(&geometry.page_bytes)
+        && limits::PAGES_PER_BLOCK.contains(&geometry.pages_per_block)
 }
 
 impl Index {

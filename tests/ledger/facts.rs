@@ -57,6 +57,7 @@ pub(crate) fn started(number: u8) -> Fact {
         batch: "B-1".parse().expect("a name"),
         slot: "A1".parse().expect("a name"),
         chain: "pci-0000:00:14.0/usb2/1.1".parse().expect("a chain"),
+        identity: Some(identity(number)),
     }
 }
 
@@ -67,10 +68,6 @@ pub(crate) fn identity(number: u8) -> Identity {
         bands: BTreeMap::from([("lte_config".into(), vec![1, 3, 7])]),
         ..Identity::default()
     }
-}
-
-pub(crate) fn identified(number: u8) -> Fact {
-    Fact::Identified { run: run(number), identity: identity(number) }
 }
 
 pub(crate) fn admitted(number: u8) -> Fact {
@@ -170,7 +167,7 @@ pub(crate) fn finished(number: u8, outcome: Outcome) -> Fact {
 
 /// Writes everything of a run up to and including its intent.
 pub(crate) async fn up_to_intent(ledger: &Ledger, number: u8) -> Result<(), LedgerError> {
-    for fact in [started(number), identified(number), admitted(number)] {
+    for fact in [started(number), admitted(number)] {
         ledger.append(fact).await?;
     }
     ledger.claim(request(number, number, number)).await?;

@@ -9,7 +9,7 @@ use super::checker::Checker;
 use super::node::{At, Document, QUOTE_CHARS_MAX};
 use super::raw::{RawFault, RawOperator, RawSimulation, RawSlot, RawStation, RawUnits, Text};
 use super::station::{HardwareKind, SimFault, SimOperator, SimUnitMix, Simulation, SlotConfig, Station};
-use super::words::{choose, list};
+use super::words::choose;
 use super::{Known, PackageSource, Profile, beside};
 
 /// The station in `raw`; `None`, or errors in `checker`, where something is wrong. `profiles` are those that could be

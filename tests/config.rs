@@ -14,6 +14,7 @@ use stationmaster::config::{
 };
 use stationmaster::domain::BandSet;
 use stationmaster::host::{Disk, EntryKind, MemoryDisk, OsDisk};
+use stationmaster::protocol::at::is_reading_command;
 
 const FAULTS: &[KnownFault<'static>] = &[
     KnownFault { name: "band-missing-policy", takes_step: false },
@@ -23,15 +24,10 @@ const FAULTS: &[KnownFault<'static>] = &[
 
 const KNOWN: Known<'static> = Known {
     faults: FAULTS,
-    reading_command,
+    reading_command: is_reading_command,
     sim_variants: &["update", "moves-efs"],
     sim_models: &["EG25-G", "EC25", "RM500Q-GL", "RM520N-GL"],
 };
-
-/// Stands in for the real judge of commands, which has tests of its own.
-fn reading_command(command: &str) -> Result<(), String> {
-    if command.starts_with("AT+") && !command.contains(['=', ';']) { Ok(()) } else { Err("it could write".to_owned()) }
-}
 
 /// The message for a file, as the command line would show it; empty where there is none.
 fn message(disk: &dyn Disk, path: &Path) -> String {

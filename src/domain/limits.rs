@@ -135,8 +135,6 @@ pub const PATTERNS_MAX: usize = 64;
 pub const PATTERN_CHARS_MAX: usize = 128;
 /// Most further AT queries of one profile.
 pub const QUERIES_MAX: usize = 16;
-/// Longest AT command of such a query, in characters.
-pub const QUERY_COMMAND_CHARS_MAX: usize = 128;
 /// Longest regular expression of such a query, in characters.
 pub const QUERY_PATTERN_CHARS_MAX: usize = 512;
 /// Most bytes that a compiled regular expression may take.

@@ -92,7 +92,7 @@ enum Mode {
 
 impl Display {
     /// Shows `slots` until [`finish`](Self::finish). With `json`, nothing but a terminal's progress is written.
-    pub(crate) fn start(slots: watch::Receiver<Arc<Vec<SlotStatus>>>, json: bool) -> Self {
+    pub(crate) fn start(mut slots: watch::Receiver<Arc<Vec<SlotStatus>>>, json: bool) -> Self {
         let mode = match (io::stderr().is_terminal(), json) {
             (true, _) => Mode::Terminal,
             (false, false) => Mode::Plain,
@@ -103,7 +103,10 @@ impl Display {
         let stop = CancellationToken::new();
         let task = match mode {
             Mode::Terminal => tokio::spawn(draw(slots, records.clone(), stop.clone())),
-            Mode::Plain => tokio::spawn(tell(slots, stop.clone())),
+            Mode::Plain => {
+                let before = Arc::clone(&slots.borrow_and_update());
+                tokio::spawn(tell(before, slots, stop.clone()))
+            }
             Mode::Silent => tokio::spawn(std::future::ready(())),
         };
         Self { records, stop, task }
@@ -180,7 +183,6 @@ async fn draw(mut slots: watch::Receiver<Arc<Vec<SlotStatus>>>, records: Records
         let all = Arc::clone(&slots.borrow_and_update());
         let (columns, rows) = stderr_size();
         bar.set_message(frame::frame(&all, &tally, columns, rows, records.style).join("\n"));
-        bar.tick();
         tokio::select! {
             biased;
             () = stop.cancelled() => return,
@@ -196,9 +198,12 @@ async fn draw(mut slots: watch::Receiver<Arc<Vec<SlotStatus>>>, records: Records
     }
 }
 
-/// Says in plain lines what changed.
-async fn tell(mut slots: watch::Receiver<Arc<Vec<SlotStatus>>>, stop: CancellationToken) {
-    let mut before = Arc::clone(&slots.borrow_and_update());
+/// Says in plain lines what changed since `before`.
+async fn tell(
+    mut before: Arc<Vec<SlotStatus>>,
+    mut slots: watch::Receiver<Arc<Vec<SlotStatus>>>,
+    stop: CancellationToken,
+) {
     loop {
         tokio::select! {
             biased;

@@ -1,1 +1,308 @@
-//! In the making.
+//! The controller: slots, runs, phases, permits, recovery.
+//!
+//! One reconciler knows what is plugged where; one task per slot serves the module in it; every run is a task of its
+//! own below its slot. They share [`floor::Floor`] and speak to each other through it and through the ledger. What
+//! others may ask of the controller is [`Handle`].
+
+mod backup;
+mod board;
+mod checks;
+mod draft;
+mod edl;
+mod failure;
+mod flash;
+mod floor;
+mod identify;
+mod permits;
+mod quota;
+mod reconcile;
+mod restarts;
+mod session;
+mod slot;
+mod stop;
+mod verify;
+mod walk;
+mod work;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::config::Station;
+use crate::domain::{BatchId, Fact, FailureCode, Outcome, RunId, Sha256Digest, SlotStatus};
+use crate::hardware::{Bus, SlotPower};
+use crate::host::{Clock, Random};
+use crate::ledger::{Ledger, LedgerError, UnfinishedRun};
+use crate::vault::Vault;
+
+use board::Board;
+use draft::Draft;
+use floor::{ActiveRuns, Floor};
+use permits::Permits;
+use quota::Quota;
+use reconcile::SlotView;
+use restarts::Restarts;
+use slot::Slot;
+use stop::Stop;
+
+pub use floor::Product;
+pub use quota::BatchCount;
+
+/// The name under which a backup holds the module's partition table.
+pub const TABLE_PART: &str = "mibib";
+
+/// What a controller is made of.
+#[derive(Debug)]
+pub struct Parts {
+    /// The station.
+    pub station: Arc<Station>,
+    /// Its profiles with their packages.
+    pub products: Vec<Product>,
+    /// The buses.
+    pub bus: Arc<dyn Bus>,
+    /// The slots' supply.
+    pub power: Arc<dyn SlotPower>,
+    /// The clock.
+    pub clock: Clock,
+    /// For ids.
+    pub random: Random,
+    /// The record of facts.
+    pub ledger: Ledger,
+    /// The store of backups.
+    pub vault: Arc<Vault>,
+    /// Whether the hardware is simulated; part of every record.
+    pub simulated: bool,
+    /// The batch to work on.
+    pub batch: BatchId,
+    /// Finished units after which it is complete.
+    pub units: Option<u32>,
+    /// How long unfinished units are waited for once all others are finished, in station time.
+    pub wait: Duration,
+}
+
+/// Why the controller ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// The batch has all its units.
+    Complete,
+    /// Units of the batch did not come back in time.
+    GaveUp,
+    /// It was told to stop.
+    Stopped,
+}
+
+/// What others may ask of a running controller. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Handle {
+    floor: Arc<Floor>,
+}
+
+impl Handle {
+    /// What every slot is doing, now and whenever that changes.
+    #[must_use]
+    pub fn slots(&self) -> watch::Receiver<Arc<Vec<SlotStatus>>> {
+        self.floor.board.watch()
+    }
+
+    /// How the batch stands.
+    #[must_use]
+    pub fn batch(&self) -> watch::Receiver<BatchCount> {
+        self.floor.quota.watch()
+    }
+
+    /// Takes no further unit and lets running ones reach a safe point.
+    pub fn stop_gently(&self) {
+        self.floor.stop.gently();
+    }
+
+    /// Leaves everything as it is, to be resumed.
+    pub fn stop_now(&self) {
+        self.floor.stop.now();
+    }
+}
+
+/// A running controller.
+#[derive(Debug)]
+pub struct Controller {
+    handle: Handle,
+    slots: JoinSet<Result<(), LedgerError>>,
+    reconciler: JoinSet<Result<(), LedgerError>>,
+    wait: Duration,
+}
+
+impl Controller {
+    /// Starts to work: opens the batch, looks at what an earlier controller left open, and serves the slots.
+    ///
+    /// # Errors
+    /// When the ledger cannot be read or written.
+    pub async fn start(parts: Parts) -> Result<Self, LedgerError> {
+        let ledger = &parts.ledger;
+        ledger
+            .append(Fact::StationStarted {
+                station: parts.station.name.clone(),
+                version: env!("CARGO_PKG_VERSION").to_owned(),
+                simulated: parts.simulated,
+                time_scale: parts.clock.scale(),
+                config: parts.station.digest,
+            })
+            .await?;
+        ledger
+            .append(Fact::BatchOpened {
+                batch: parts.batch.clone(),
+                units: parts.units,
+                profiles: digests(&parts.products),
+            })
+            .await?;
+        let interrupted: BTreeSet<RunId> = ledger
+            .open_runs()
+            .await?
+            .into_iter()
+            .filter(|open| open.batch == parts.batch)
+            .map(|open| open.run)
+            .collect();
+        let unfinished = ledger.unfinished_runs().await?;
+        let finished = ledger.finished_in_batch(parts.batch.clone()).await?;
+        let station = Arc::clone(&parts.station);
+        let floor = Arc::new(Floor {
+            permits: Permits::new(station.slots.iter().map(|slot| &slot.usb2), station.permits_per_root_port),
+            board: Board::new(station.slots.iter().map(|slot| slot.name.clone())),
+            quota: Quota::new(parts.units, finished, interrupted),
+            stop: Stop::default(),
+            active: Arc::new(ActiveRuns::default()),
+            restarts: Restarts::new(unfinished),
+            station: parts.station,
+            products: parts.products,
+            bus: parts.bus,
+            power: parts.power,
+            clock: parts.clock,
+            random: parts.random,
+            ledger: parts.ledger,
+            vault: parts.vault,
+            batch: parts.batch,
+            simulated: parts.simulated,
+        });
+        let mut slots = JoinSet::new();
+        let mut views = Vec::new();
+        for index in 0..floor.station.slots.len() {
+            let (sender, view) = watch::channel(SlotView::default());
+            views.push(sender);
+            slots.spawn(Slot::new(Arc::clone(&floor), index, view).work());
+        }
+        let mut reconciler = JoinSet::new();
+        reconciler.spawn(reconcile::run(Arc::clone(&floor), views));
+        Ok(Self { handle: Handle { floor }, slots, reconciler, wait: parts.wait })
+    }
+
+    /// What others may ask.
+    #[must_use]
+    pub fn handle(&self) -> Handle {
+        self.handle.clone()
+    }
+
+    /// Works until the batch is complete, or given up, or the station is stopped; then closes what is open.
+    ///
+    /// # Errors
+    /// When the ledger cannot make facts durable: the station cannot go on.
+    pub async fn run(mut self) -> Result<End, LedgerError> {
+        let floor = Arc::clone(&self.handle.floor);
+        let end = tokio::select! {
+            biased;
+            failed = Self::first_failure(&mut self.slots, &mut self.reconciler) => {
+                floor.stop.now();
+                Err(failed)
+            }
+            () = floor.stop.until_gentle() => Ok(End::Stopped),
+            end = Self::batch_end(&floor, self.wait) => Ok(end),
+        };
+        floor.stop.gently();
+        let mut result = end;
+        while let Some(joined) = self.slots.join_next().await {
+            if let Ok(Err(error)) = joined {
+                floor.stop.now();
+                result = Err(error);
+            }
+        }
+        self.reconciler.abort_all();
+        let end = result?;
+        close_unfinished(&floor).await?;
+        floor.ledger.append(Fact::StationStopped { station: floor.station.name.clone() }).await?;
+        Ok(end)
+    }
+
+    async fn first_failure(
+        slots: &mut JoinSet<Result<(), LedgerError>>,
+        reconciler: &mut JoinSet<Result<(), LedgerError>>,
+    ) -> LedgerError {
+        loop {
+            let joined = tokio::select! {
+                biased;
+                Some(joined) = slots.join_next() => joined,
+                Some(joined) = reconciler.join_next() => joined,
+                else => std::future::pending().await,
+            };
+            match joined {
+                Ok(Err(error)) => return error,
+                Ok(Ok(())) => {}
+                Err(error) => tracing::error!(%error, "a task of the controller ended"),
+            }
+        }
+    }
+
+    async fn batch_end(floor: &Floor, wait: Duration) -> End {
+        let mut count = floor.quota.watch();
+        loop {
+            let now = count.borrow_and_update().clone();
+            if floor.quota.is_complete() {
+                return End::Complete;
+            }
+            // Units that are still to come are waited for as long as it takes; interrupted ones only for a while.
+            if now.running == 0 && !now.interrupted.is_empty() && floor.quota.is_taken() {
+                match floor.clock.timeout(wait, count.changed()).await {
+                    Ok(_) => {}
+                    Err(_) => return End::GaveUp,
+                }
+            } else if count.changed().await.is_err() {
+                return End::Stopped;
+            }
+        }
+    }
+}
+
+fn digests(products: &[Product]) -> BTreeMap<String, (Sha256Digest, Sha256Digest)> {
+    products
+        .iter()
+        .map(|product| (product.profile.name.clone(), (product.profile.digest, product.package.digest())))
+        .collect()
+}
+
+/// Ends the runs that a restart cut off before anything was changed and whose units did not come back.
+async fn close_unfinished(floor: &Floor) -> Result<(), LedgerError> {
+    for run in floor.restarts.drain() {
+        floor.ledger.append(Fact::RunFinished(Box::new(closed(floor, &run)))).await?;
+    }
+    Ok(())
+}
+
+fn closed(floor: &Floor, run: &UnfinishedRun) -> crate::domain::RunRecord {
+    let draft = Draft::new(
+        &floor.clock,
+        run.run,
+        run.batch.clone(),
+        floor.station.name.clone(),
+        run.slot.clone(),
+        floor.simulated,
+    );
+    draft.update(|record| {
+        record.started = run.started;
+        record.chip = run.claim.as_ref().map(|(chip, ..)| *chip);
+        record.attempt = run.claim.as_ref().map_or(0, |(.., attempt)| *attempt);
+        record.before.clone_from(&run.identity);
+        record.outcome = Outcome::Aborted;
+        record.code = Some(FailureCode::Stopped);
+        "the controller ended before anything was changed".clone_into(&mut record.detail);
+    });
+    draft.finish()
+}

@@ -27,6 +27,13 @@ pub const AT_REPLY_LINES_MAX: usize = 256;
 /// Most unsolicited lines kept while waiting for one reply.
 pub const AT_URCS_MAX: usize = 64;
 
+/// Longest AT command that a profile may send, in characters.
+pub const AT_COMMAND_CHARS_MAX: usize = 256;
+/// Highest band number that a reply may name.
+pub const BAND_NUMBER_MAX: u16 = 1024;
+/// Longest value of an item read over AT, in bytes.
+pub const AT_ITEM_BYTES_MAX: usize = 4 * 1024;
+
 /// Longest DIAG frame, in bytes before escaping.
 pub const DIAG_FRAME_BYTES_MAX: usize = 4 * 1024;
 
@@ -40,17 +47,33 @@ pub const SAHARA_READS_MAX: u32 = 65_536;
 pub const SAHARA_RESEND_FACTOR_MAX: u64 = 4;
 /// Most bytes of the answer to one Sahara command.
 pub const SAHARA_EXEC_BYTES_MAX: u32 = 4 * 1024;
+/// Most bytes that may wait to be looked at by the Sahara machine.
+pub const SAHARA_UNREAD_BYTES_MAX: usize = 64 * 1024;
+/// Most tries to make a silent device say hello, and most resets of one that is in the middle of an older session.
+pub const SAHARA_RECOVERIES_MAX: u32 = 3;
+/// Most packets of an older session that are passed over while an answer to a reset is awaited.
+pub const SAHARA_STALE_PACKETS_MAX: u32 = 64;
 
 /// Longest XML document from a programmer, in bytes.
 pub const FIREHOSE_DOCUMENT_BYTES_MAX: usize = 64 * 1024;
 /// Most attributes of one element.
 pub const FIREHOSE_ATTRIBUTES_MAX: usize = 64;
+/// Longest value of an attribute from a programmer, in characters; what is longer is cut.
+pub const FIREHOSE_ATTRIBUTE_CHARS_MAX: usize = 256;
+/// Deepest nesting of a document from a programmer.
+pub const FIREHOSE_DEPTH_MAX: usize = 8;
+/// Longest log line from a programmer, in characters; what is longer is cut. Real programmers stay below 1 KiB.
+pub const FIREHOSE_LOG_CHARS_MAX: usize = 2048;
+/// Most functions that a programmer's banner may name.
+pub const FIREHOSE_FUNCTIONS_MAX: usize = 64;
 /// Most log lines for one command.
 pub const FIREHOSE_LOG_LINES_MAX: u32 = 20_000;
 /// Most bytes of logs for one command.
 pub const FIREHOSE_LOG_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Log lines of one command that are kept for the record.
 pub const FIREHOSE_LOG_LINES_KEPT: usize = 16;
+/// Log lines that name a bad block and are kept for one session.
+pub const BAD_BLOCK_LINES_MAX: usize = 1024;
 /// Longest XML document to a programmer, in bytes (`MaxXMLSizeInBytes` of real loaders).
 pub const FIREHOSE_COMMAND_BYTES_MAX: usize = 4096;
 /// Largest payload ever negotiated, in bytes.
@@ -64,10 +87,32 @@ pub const PACKAGE_IMAGE_BYTES_MAX: u64 = 2 * 1024 * 1024 * 1024;
 pub const PACKAGE_FILES_MAX: usize = 4096;
 /// Most operations of a package.
 pub const PACKAGE_OPERATIONS_MAX: usize = 1024;
+/// Deepest nesting of a package's directories.
+pub const PACKAGE_DEPTH_MAX: usize = 8;
+/// Longest path of a file inside a package, in bytes.
+pub const PACKAGE_PATH_BYTES_MAX: usize = 512;
+/// Most attributes of one element of a package's XML.
+pub const PACKAGE_ATTRIBUTES_MAX: usize = 32;
+/// Longest element of a package's XML, in bytes: what is passed on must fit into one command to the programmer.
+pub const PACKAGE_ELEMENT_BYTES_MAX: usize = 2048;
+/// Most bytes of a package that are hashed in one piece.
+pub const PACKAGE_READ_BYTES: usize = 1024 * 1024;
+/// Smallest and largest page of a NAND, in bytes.
+pub const PAGE_BYTES: std::ops::RangeInclusive<u32> = 512..=16_384;
+/// Fewest and most pages of an erase block.
+pub const PAGES_PER_BLOCK: std::ops::RangeInclusive<u32> = 16..=512;
 /// Most partitions of a partition table.
 pub const PARTITIONS_MAX: usize = 64;
 /// Most bytes of one backup.
 pub const BACKUP_BYTES_MAX: u64 = 512 * 1024 * 1024;
+/// Most bytes of the index at the end of a stored backup.
+pub const BACKUP_INDEX_BYTES_MAX: u64 = 8 * 1024 * 1024;
+/// Largest page of a storage, in bytes.
+pub const PAGE_BYTES_MAX: u32 = 64 * 1024;
+/// Most pages of an erase block.
+pub const PAGES_PER_BLOCK_MAX: u32 = 1024;
+/// A file system of an EFS in use has at least so many pages that are not blank; a skeleton has fewer.
+pub const EFS_USED_PAGES_MIN: u64 = 8;
 
 /// Most bytes of a configuration file.
 pub const CONFIG_BYTES_MAX: u64 = 1024 * 1024;
@@ -76,10 +121,51 @@ pub const CONFIG_NODES_MAX: usize = 50_000;
 /// Deepest nesting of a configuration file.
 pub const CONFIG_DEPTH_MAX: usize = 32;
 
+/// Errors of one configuration that are collected and shown.
+pub const CONFIG_ERRORS_MAX: usize = 100;
+/// Longest path in a configuration, in characters.
+pub const CONFIG_PATH_CHARS_MAX: usize = 1024;
+/// Most profiles of one station.
+pub const PROFILES_MAX: usize = 32;
+/// Most models of one profile.
+pub const MODELS_MAX: usize = 16;
+/// Most entries of a profile's lists of revisions, hardware ids, key hashes and TACs.
+pub const PATTERNS_MAX: usize = 64;
+/// Longest revision or pattern for one, in characters.
+pub const PATTERN_CHARS_MAX: usize = 128;
+/// Most further AT queries of one profile.
+pub const QUERIES_MAX: usize = 16;
+/// Longest regular expression of such a query, in characters.
+pub const QUERY_PATTERN_CHARS_MAX: usize = 512;
+/// Most bytes that a compiled regular expression may take.
+pub const QUERY_PATTERN_BYTES_MAX: usize = 256 * 1024;
+/// Longest unit of a measurement, in characters.
+pub const UNIT_CHARS_MAX: usize = 16;
+/// Most bands of one required set.
+pub const BANDS_MAX: usize = 128;
+/// Highest LTE band (3GPP TS 36.331, FreqBandIndicator-v9e0).
+pub const LTE_BAND_MAX: u16 = 256;
+/// Highest NR band (3GPP TS 38.331, FreqBandIndicatorNR).
+pub const NR_BAND_MAX: u16 = 1024;
+/// Most kinds of simulated modules.
+pub const SIM_UNIT_KINDS_MAX: usize = 64;
+/// Most injected faults of one station.
+pub const SIM_FAULTS_MAX: usize = 256;
+/// Highest number of a simulated unit that a fault can name.
+pub const SIM_UNITS_MAX: i64 = 1_000_000;
+
 /// Longest line of the ledger, in bytes.
 pub const LEDGER_LINE_BYTES_MAX: usize = 256 * 1024;
 /// A segment of the ledger is closed once it is longer than this, in bytes.
 pub const LEDGER_SEGMENT_BYTES: u64 = 16 * 1024 * 1024;
+/// Bytes of lines that the ledger's writer makes durable with one fsync before it looks for more.
+pub const LEDGER_GROUP_BYTES: usize = 1024 * 1024;
+/// A file of the ledger longer than this, in bytes, was not written by the controller.
+pub const LEDGER_SEGMENT_BYTES_MAX: u64 = 4 * LEDGER_SEGMENT_BYTES;
+/// Newest entries of the ledger that are kept in memory for those who follow it.
+pub const LEDGER_ENTRIES_KEPT: usize = 1024;
+/// Most entries given out by one read of the ledger.
+pub const LEDGER_READ_ENTRIES_MAX: usize = 4096;
 /// Facts that may wait for the ledger's writer.
 pub const LEDGER_QUEUE_MAX: usize = 1024;
 
@@ -92,3 +178,16 @@ pub const XML_TRANSFER_BYTES: usize = 4096;
 pub const RECONCILE_INTERVAL: Duration = Duration::from_secs(1);
 /// How long a slot must look empty before its module counts as removed.
 pub const REMOVAL_DEBOUNCE: Duration = Duration::from_millis(1500);
+
+/// HTTP connections at a time; further ones wait to be accepted.
+pub const WEB_CONNECTIONS_MAX: usize = 64;
+/// Most bytes of the head of an HTTP request.
+pub const WEB_HEAD_BYTES_MAX: usize = 16 * 1024;
+/// Most header fields of an HTTP request.
+pub const WEB_HEADERS_MAX: usize = 64;
+/// How long a client may take for the head of a request, also while it keeps a connection without asking anything.
+pub const WEB_HEAD_TIME_MAX: Duration = Duration::from_secs(5);
+/// How long one HTTP connection may live.
+pub const WEB_CONNECTION_TIME_MAX: Duration = Duration::from_secs(60);
+/// How long answers under way may take once the station stops.
+pub const WEB_STOP_TIME_MAX: Duration = Duration::from_secs(2);

@@ -10,7 +10,7 @@ use super::HardwareError;
 /// cancels what is in flight and gives the interface back.
 ///
 /// A disconnect in any form makes every pending and later call [`HardwareError::Gone`].
-pub trait BulkPipe: Send + Debug {
+pub trait BulkPipe: Send + Sync + Debug {
     /// `wMaxPacketSize` of the OUT endpoint: a transfer of a multiple of it ends with a zero-length packet where
     /// the other side expects one.
     fn packet_bytes(&self) -> usize;

@@ -1,0 +1,146 @@
+//! The record of a run while it is being made.
+//!
+//! It is shared between a slot and the task that walks the run, so that a panic in the walk loses nothing: the slot
+//! still knows what was done, and whether the module was changed.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use crate::domain::{BatchId, Flags, Outcome, Phase, PhaseTime, RunId, RunRecord, SlotName, StationName};
+use crate::host::Clock;
+
+/// A record in the making. Clones share it.
+#[derive(Debug, Clone)]
+pub(crate) struct Draft {
+    clock: Clock,
+    inner: Arc<Mutex<Inner>>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    record: RunRecord,
+    times: BTreeMap<Phase, Duration>,
+    entered: Duration,
+    begun: bool,
+    changed: bool,
+}
+
+impl Draft {
+    pub(crate) fn new(
+        clock: &Clock,
+        run: RunId,
+        batch: BatchId,
+        station: StationName,
+        slot: SlotName,
+        simulated: bool,
+    ) -> Self {
+        let now = clock.wall();
+        let record = RunRecord {
+            run,
+            batch,
+            station,
+            slot,
+            chain_normal: None,
+            chain_edl: None,
+            profile: String::new(),
+            profile_digest: None,
+            package_digest: None,
+            chip: None,
+            key_hash: None,
+            before: None,
+            after: None,
+            measurements: Vec::new(),
+            outcome: Outcome::Error,
+            code: None,
+            detail: String::new(),
+            phase: Phase::Identify,
+            flags: Flags { simulated, ..Flags::default() },
+            attempt: 0,
+            boots_verified: 0,
+            boots_required: 0,
+            phases: Vec::new(),
+            bytes_written: 0,
+            bytes_per_second: 0,
+            bad_blocks: 0,
+            backup: None,
+            time_scale: clock.scale(),
+            started: now,
+            ended: now,
+        };
+        let inner = Inner { record, times: BTreeMap::new(), entered: clock.now(), begun: false, changed: false };
+        Self { clock: clock.clone(), inner: Arc::new(Mutex::new(inner)) }
+    }
+
+    fn with<T>(&self, change: impl FnOnce(&mut Inner) -> T) -> T {
+        change(&mut self.inner.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Changes the record.
+    pub(crate) fn update(&self, change: impl FnOnce(&mut RunRecord)) {
+        self.with(|inner| change(&mut inner.record));
+    }
+
+    /// A copy of the record as it stands.
+    pub(crate) fn record(&self) -> RunRecord {
+        self.with(|inner| inner.record.clone())
+    }
+
+    /// The run.
+    pub(crate) fn run(&self) -> RunId {
+        self.with(|inner| inner.record.run)
+    }
+
+    /// The phase the run is in.
+    pub(crate) fn phase(&self) -> Phase {
+        self.with(|inner| inner.record.phase)
+    }
+
+    /// Enters a phase; the time since the last change belongs to the one before.
+    pub(crate) fn enter(&self, phase: Phase) {
+        let now = self.clock.now();
+        self.with(|inner| {
+            let spent = now.saturating_sub(inner.entered);
+            *inner.times.entry(inner.record.phase).or_default() += spent;
+            inner.entered = now;
+            inner.record.phase = phase;
+        });
+    }
+
+    /// The ledger knows the run from now on.
+    pub(crate) fn set_begun(&self) {
+        self.with(|inner| inner.begun = true);
+    }
+
+    pub(crate) fn is_begun(&self) -> bool {
+        self.with(|inner| inner.begun)
+    }
+
+    /// The module may be changed from now on.
+    pub(crate) fn set_changed(&self) {
+        self.with(|inner| inner.changed = true);
+    }
+
+    pub(crate) fn is_changed(&self) -> bool {
+        self.with(|inner| inner.changed)
+    }
+
+    /// The finished record: times summed up, end stamped.
+    pub(crate) fn finish(&self) -> RunRecord {
+        let phase = self.phase();
+        self.enter(phase);
+        let ended = self.clock.wall();
+        self.with(|inner| {
+            inner.record.ended = ended;
+            inner.record.phases = inner
+                .times
+                .iter()
+                .map(|(phase, time)| PhaseTime {
+                    phase: *phase,
+                    milliseconds: u64::try_from(time.as_millis()).unwrap_or(u64::MAX),
+                })
+                .collect();
+            inner.record.clone()
+        })
+    }
+}

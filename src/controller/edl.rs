@@ -1,0 +1,288 @@
+//! The phases `permit`, `enter-edl`, `probe` and `load`: into download mode and up to a bound plan.
+
+use super::failure::{Failure, RunError, SessionError};
+use super::floor::Product;
+use super::session::firehose::Firehose;
+use super::session::sahara::{Contact, SaharaSession};
+use super::session::{EdlLink, diag};
+use super::work::{Arrival, Edl, Work};
+use crate::config::{Efs, Timeouts};
+use crate::domain::{FailureCode, Geometry, PageRange, Phase};
+use crate::firmware::Package;
+use crate::hardware::{DeviceKey, DeviceMode, DeviceRecord};
+use crate::ledger::{ClaimAnswer, ClaimRequest};
+use crate::protocol::plan::{self, EfsPolicy, Plan, PlanInput};
+use crate::protocol::sahara::ChipInfo;
+use crate::protocol::table::PartitionTable;
+
+/// How often a module is asked to go into download mode.
+const EDL_ASKS_MAX: u32 = 5;
+
+/// A module whose programmer runs, with everything that was learned of it.
+#[derive(Debug)]
+pub(crate) struct Bound {
+    pub(crate) geometry: Geometry,
+    pub(crate) table: PartitionTable,
+    pub(crate) table_range: PageRange,
+    pub(crate) total_pages: u64,
+    pub(crate) plan: Plan,
+}
+
+/// Where the module's partition table comes from.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum TableSource<'a> {
+    /// The module itself.
+    Module,
+    /// The backup of the run that was interrupted: on the module it may be half erased.
+    Backup(&'a [u8]),
+}
+
+impl Work {
+    /// Waits for bandwidth on the slot's root port.
+    pub(crate) async fn take_permit(&mut self) -> Result<(), Failure> {
+        if self.permit.is_some() {
+            return Ok(());
+        }
+        self.enter(Phase::Permit);
+        let floor = std::sync::Arc::clone(&self.floor);
+        let chain = self.slot_config().usb2.clone();
+        let changed = self.draft.is_changed();
+        self.permit = tokio::select! {
+            biased;
+            () = floor.stop.until_gentle(), if !changed => None,
+            permit = floor.permits.take(&chain) => permit,
+        };
+        self.check_stop()
+    }
+
+    /// Switches a module from normal mode into download mode; gives the device it has become.
+    pub(crate) async fn enter_edl(
+        &mut self,
+        device: &DeviceRecord,
+        interface: u8,
+        timeouts: &Timeouts,
+    ) -> Result<(DeviceRecord, u8), Failure> {
+        self.enter(Phase::EnterEdl);
+        for _ in 0..EDL_ASKS_MAX {
+            let asked = match self.floor.bus.open_port(&device.key, interface).await {
+                Ok(mut port) => diag::ask_for_edl(port.as_mut(), &self.floor.clock).await,
+                Err(error) => Err(error.into()),
+            };
+            match asked {
+                Ok(true) | Err(SessionError::Gone) => {
+                    if let Some(found) = self.await_edl(Some(&device.key), timeouts).await? {
+                        return Ok(found);
+                    }
+                }
+                Ok(false) => {}
+                Err(error) => return Err(self.judge(error, &device.key, FailureCode::EdlNotEntered).await),
+            }
+            if self.device().is_none() {
+                return Err(Failure::new(FailureCode::Unplugged, "it left and did not come back in download mode"));
+            }
+        }
+        Err(Failure::new(FailureCode::EdlNotEntered, "it does not react to the DIAG command"))
+    }
+
+    /// Waits for download mode under another enumeration than `not`.
+    pub(crate) async fn await_edl(
+        &mut self,
+        not: Option<&DeviceKey>,
+        timeouts: &Timeouts,
+    ) -> Result<Option<(DeviceRecord, u8)>, Failure> {
+        let wanted = |mode: &DeviceMode| matches!(mode, DeviceMode::Edl { .. });
+        match self.await_module(wanted, not, timeouts.edl).await? {
+            Arrival::Wanted(device, DeviceMode::Edl { interface }) => {
+                self.draft.update(|record| record.chain_edl = Some(device.key.chain.clone()));
+                Ok(Some((device, interface)))
+            }
+            Arrival::Other(DeviceMode::MemoryDump) => {
+                Err(Failure::new(FailureCode::MemoryDump, "it came up in memory-dump mode"))
+            }
+            Arrival::Wanted(..) | Arrival::Other(_) | Arrival::Nothing => Ok(None),
+        }
+    }
+
+    /// Opens a module in download mode and reads its chip. A programmer that is left from an earlier session is not
+    /// trusted: the module is sent back to the start of download mode first.
+    pub(crate) async fn contact(
+        &mut self,
+        device: &mut DeviceRecord,
+        interface: &mut u8,
+        timeouts: &Timeouts,
+    ) -> Result<ChipInfo, Failure> {
+        for _ in 0..2 {
+            let mut session = self.open_sahara(device, *interface, timeouts).await?;
+            match session.contact().await {
+                Ok(Contact::Chip(info)) => {
+                    self.edl = Edl::Sahara(Box::new(session));
+                    return Ok(info);
+                }
+                Ok(Contact::ForeignProgrammer) => {
+                    let (link, heard) = session.into_link();
+                    let left = Firehose::over(link, &heard, timeouts).reset_to_edl().await;
+                    if let Err(error) = left {
+                        return Err(self.judge(error, &device.key, FailureCode::SaharaNoHello).await);
+                    }
+                    match self.await_edl(Some(&device.key), timeouts).await? {
+                        Some(found) => (*device, *interface) = found,
+                        None => break,
+                    }
+                }
+                Err(error) => {
+                    self.edl = Edl::Sahara(Box::new(session));
+                    return Err(self.judge(error, &device.key, FailureCode::SaharaNoHello).await);
+                }
+            }
+        }
+        Err(Failure::new(FailureCode::SaharaNoHello, "a programmer of an earlier session does not let go"))
+    }
+
+    async fn open_sahara(
+        &mut self,
+        device: &DeviceRecord,
+        interface: u8,
+        timeouts: &Timeouts,
+    ) -> Result<SaharaSession, Failure> {
+        let opened = match self.floor.bus.open_bulk(&device.key, interface).await {
+            Ok(pipe) => EdlLink::new(pipe, self.floor.clock.clone()),
+            Err(error) => Err(error.into()),
+        };
+        match opened {
+            Ok(link) => Ok(SaharaSession::new(link, timeouts)),
+            Err(error) => Err(self.judge(error, &device.key, FailureCode::SaharaNoHello).await),
+        }
+    }
+
+    /// The phase `probe` for a new run: the chip must be one that the package is for, and is claimed.
+    pub(crate) async fn claim(&mut self, info: &ChipInfo, product: &Product) -> Result<(), RunError> {
+        self.note_chip(info);
+        let imei = self.draft.record().before.and_then(|before| before.imei);
+        let Some(imei) = imei else {
+            return Err(Failure::new(FailureCode::ImeiInvalid, "no IMEI to claim").into());
+        };
+        fits(info, product)?;
+        let request = ClaimRequest { run: self.run(), chip: info.chip, imei, key_hash: info.key_hash.clone() };
+        match self.floor.ledger.claim(request).await? {
+            ClaimAnswer::Granted { attempt } => {
+                self.draft.update(|record| record.attempt = attempt);
+                Ok(())
+            }
+            ClaimAnswer::Refused { holder, code } => {
+                let detail = format!("chip {} with IMEI {imei}: run {holder} has the older claim", info.chip);
+                Err(Failure::new(code, detail).into())
+            }
+        }
+    }
+
+    pub(crate) fn note_chip(&self, info: &ChipInfo) {
+        self.draft.update(|record| {
+            record.chip = Some(info.chip);
+            record.key_hash = Some(info.key_hash.clone());
+        });
+    }
+
+    /// The phase `load`: starts the programmer and binds the plan to this module.
+    pub(crate) async fn load(
+        &mut self,
+        device: &DeviceRecord,
+        product: &Product,
+        table: TableSource<'_>,
+    ) -> Result<Bound, Failure> {
+        self.enter(Phase::Load);
+        let Edl::Sahara(session) = std::mem::take(&mut self.edl) else {
+            return Err(Failure::new(FailureCode::Internal, "no Sahara session to load into"));
+        };
+        let timeouts = &product.profile.timeouts;
+        let (link, heard) = match session.load(product.package.programmer()).await {
+            Ok(loaded) => loaded,
+            Err((session, error)) => {
+                self.edl = Edl::Sahara(Box::new(session));
+                return Err(self.judge(error, &device.key, FailureCode::LoaderRejected).await);
+            }
+        };
+        let (firehose, functions) = match Firehose::start(link, &heard, timeouts).await {
+            Ok(started) => started,
+            Err(error) => return Err(self.judge(error, &device.key, FailureCode::LoaderRejected).await),
+        };
+        let mut firehose = Box::new(firehose);
+        let bound = if functions.is_empty() || functions.contains("read") {
+            bind(&mut firehose, product, table).await
+        } else {
+            let words: Vec<&str> = functions.iter().map(String::as_str).collect();
+            Err(Failure::new(FailureCode::CannotRead, format!("its functions are {}", words.join(" "))).into())
+        };
+        self.draft.update(|record| record.bad_blocks = record.bad_blocks.max(firehose.bad_blocks()));
+        self.edl = Edl::Firehose(firehose);
+        match bound {
+            Ok(bound) => Ok(bound),
+            Err(error) => Err(self.judge(error, &device.key, FailureCode::EdlSilent).await),
+        }
+    }
+}
+
+/// Whether the package's programmer is for this chip.
+pub(crate) fn fits(info: &ChipInfo, product: &Product) -> Result<(), Failure> {
+    let profile = &product.profile;
+    if !profile.hw_ids.is_empty() && !profile.hw_ids.contains(&info.chip.hw_id) {
+        let detail = format!("hardware id {:016x} is not one of the profile's", info.chip.hw_id);
+        return Err(Failure::new(FailureCode::LoaderMismatch, detail));
+    }
+    if !profile.key_hashes.is_empty() && !info.key_hash.is_unfused() && !profile.key_hashes.contains(&info.key_hash) {
+        let detail = format!("key hash {} is not one of the profile's", info.key_hash);
+        return Err(Failure::new(FailureCode::LoaderMismatch, detail));
+    }
+    Ok(())
+}
+
+/// Learns the storage and its partition table, and makes the plan for exactly this module.
+async fn bind(firehose: &mut Firehose, product: &Product, source: TableSource<'_>) -> Result<Bound, SessionError> {
+    let (profile, package) = (&product.profile, &product.package);
+    firehose.configure(profile.family).await?;
+    let storage = firehose.storage().await?;
+    if storage.geometry != package.geometry() {
+        let detail = format!("the module has {}, the package is for {}", storage.geometry, package.geometry());
+        return Err(Failure::new(FailureCode::GeometryMismatch, detail).into());
+    }
+    let table_range = table_range(package).ok_or_else(|| {
+        Failure::new(FailureCode::PlanInvalid, "the package does not say where the partition table lies")
+    })?;
+    if table_range.end() > storage.total_pages {
+        return Err(Failure::new(FailureCode::PlanInvalid, "the package's table lies beyond the storage").into());
+    }
+    let bytes = match source {
+        TableSource::Module => firehose.read_bytes(table_range, storage.geometry).await?,
+        TableSource::Backup(bytes) => bytes.to_vec(),
+    };
+    let table = PartitionTable::parse_mibib(&bytes, storage.geometry)
+        .map_err(|error| Failure::new(FailureCode::TableInvalid, error.to_string()))?;
+    let plan = plan::build(&PlanInput {
+        operations: package.operations(),
+        resolve: &|name| package.resolve(name),
+        geometry: storage.geometry,
+        total_pages: storage.total_pages,
+        module_table: &table,
+        package_table: package.table(),
+        guarded: profile.family.guarded,
+        efs: match profile.efs {
+            Efs::Keep => EfsPolicy::Keep,
+            Efs::Carve => EfsPolicy::Carve,
+        },
+    })
+    .map_err(|error| Failure::new(error.code(), error.to_string()))?;
+    Ok(Bound { geometry: storage.geometry, table, table_range, total_pages: storage.total_pages, plan })
+}
+
+/// Where the partition table lies: where the package writes its own.
+fn table_range(package: &Package) -> Option<PageRange> {
+    package
+        .operations()
+        .iter()
+        .find(|operation| {
+            operation.file.as_deref().is_some_and(|file| {
+                let name = file.rsplit(['\\', '/']).next().unwrap_or(file);
+                name.to_ascii_lowercase().starts_with("partition_complete")
+            }) && operation.range.pages > 0
+        })
+        .map(|operation| operation.range)
+}

@@ -1,0 +1,182 @@
+//! The phases `identify` and `admit`: what the module says of itself, and whether it may be worked on.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use sha2::{Digest, Sha256};
+
+use super::failure::{Failure, RunError, SessionError};
+use super::floor::Product;
+use super::session::at::AtSession;
+use super::work::Work;
+use crate::config::{IfAlready, Profile, Timeouts};
+use crate::domain::text::printable;
+use crate::domain::{FailureCode, Family, Identity, Sha256Digest, limits};
+use crate::hardware::DeviceRecord;
+use crate::protocol::at::{self, Reply};
+
+/// How long a single RF item is asked for once the module has answered everything else.
+const ITEM_LIMIT: Duration = Duration::from_secs(4);
+/// `+CFUN: 5`: factory test mode.
+const FACTORY_TEST_MODE: u8 = 5;
+
+impl Work {
+    /// Reads the module's identity over AT.
+    pub(crate) async fn identify(&mut self, device: &DeviceRecord, family: &Family) -> Result<Identity, Failure> {
+        self.draft.update(|record| record.chain_normal = Some(device.key.chain.clone()));
+        let timeouts = self.timeouts_for(family);
+        let mut at = self.open_at(device, family, timeouts.at, timeouts.ready).await?;
+        self.read_identity(&mut at, device, family, &timeouts).await
+    }
+
+    /// The timeouts of the profile that serves this family; the defaults where none does.
+    pub(crate) fn timeouts_for(&self, family: &Family) -> Timeouts {
+        self.floor
+            .products
+            .iter()
+            .find(|product| product.profile.family.name == family.name)
+            .map(|product| product.profile.timeouts)
+            .unwrap_or_default()
+    }
+
+    /// Reads the identity over an open port.
+    pub(crate) async fn read_identity(
+        &mut self,
+        at: &mut AtSession,
+        device: &DeviceRecord,
+        family: &Family,
+        timeouts: &Timeouts,
+    ) -> Result<Identity, Failure> {
+        let deadline = self.floor.clock.now() + timeouts.ready;
+        let identity = match read(at, family, deadline, self.floor.clock.now()).await {
+            Ok(identity) => identity?,
+            Err(error) => return Err(self.judge(error, &device.key, FailureCode::AtSilent).await),
+        };
+        self.floor.board.update(self.slot, |status| status.model = Some(identity.model.clone()));
+        Ok(identity)
+    }
+
+    /// Whether the module may be worked on, by which product, and whether it is to be flashed.
+    pub(crate) fn admit(&self, identity: &Identity) -> Result<(Product, bool), Failure> {
+        let product = self.floor.product(&identity.model).ok_or_else(|| {
+            let detail = format!("the module says it is a {}", identity.model);
+            Failure::new(FailureCode::ModelNotAllowed, detail)
+        })?;
+        let profile = &product.profile;
+        if identity.cfun == Some(FACTORY_TEST_MODE) {
+            return Err(Failure::new(FailureCode::CfunFtmOnArrival, "+CFUN: 5"));
+        }
+        let Some(imei) = identity.imei else {
+            let detail = format!("the module reports {:?}", identity.imei_text);
+            return Err(Failure::new(FailureCode::ImeiInvalid, detail));
+        };
+        if !profile.checks.tacs.is_empty() && !profile.checks.tacs.contains(&imei.tac()) {
+            return Err(Failure::new(FailureCode::TacNotAllowed, format!("TAC {}", imei.tac())));
+        }
+        if profile.checks.calibration && identity.calibration.is_none() {
+            return Err(Failure::new(FailureCode::CalibrationMissing, "an RF calibration item is missing"));
+        }
+        let flash = needs_flash(profile, identity);
+        let allowed = profile.source_revisions.is_empty()
+            || profile.source_revisions.iter().any(|pattern| pattern.matches(&identity.revision))
+            || profile.checks.revision.matches(&identity.revision);
+        if flash && !allowed {
+            let detail = format!("the module has {}", identity.revision);
+            return Err(Failure::new(FailureCode::RevisionNotAllowed, detail));
+        }
+        Ok((product.clone(), flash))
+    }
+
+    /// As [`Work::admit`], noted in ledger and record.
+    pub(crate) async fn admit_new(&mut self, identity: &Identity) -> Result<(Product, bool), RunError> {
+        let (product, flash) = self.admit(identity)?;
+        self.admit_to(&product, flash).await?;
+        Ok((product, flash))
+    }
+}
+
+fn needs_flash(profile: &Profile, identity: &Identity) -> bool {
+    profile.if_already == IfAlready::Flash || !profile.checks.revision.matches(&identity.revision)
+}
+
+/// Reads everything. The outer error is the port's, the inner one the module's.
+async fn read(
+    at: &mut AtSession,
+    family: &Family,
+    deadline: Duration,
+    now: Duration,
+) -> Result<Result<Identity, Failure>, SessionError> {
+    let not_ready = |what: &str, answer: String| Failure::new(FailureCode::NotReady, format!("{what}: {answer}"));
+    let cfun = match at.query("AT+CFUN?", deadline, at::cfun).await? {
+        Ok(cfun) => cfun,
+        Err(answer) => return Ok(Err(not_ready("AT+CFUN?", answer))),
+    };
+    // In factory test mode errors are final: nothing else is going to become ready.
+    let deadline = if cfun == FACTORY_TEST_MODE { now } else { deadline };
+    let model = match at.query("ATI", deadline, at::model).await? {
+        Ok(model) => model,
+        Err(answer) => return Ok(Err(not_ready("ATI", answer))),
+    };
+    let revision = match at.query(family.revision_command, deadline, at::revision).await? {
+        Ok(revision) => revision,
+        Err(answer) => return Ok(Err(not_ready(family.revision_command, answer))),
+    };
+    let imei_text = match at.query(family.imei_command, deadline, at::imei_text).await? {
+        Ok(text) | Err(text) => text,
+    };
+    let bands = read_bands(at, family, deadline).await?;
+    let calibration = read_calibration(at, family, cfun).await?;
+    Ok(Ok(Identity {
+        model: printable(&model, limits::DEVICE_TEXT_CHARS_MAX),
+        revision: printable(&revision, limits::DEVICE_TEXT_CHARS_MAX),
+        imei: imei_text.parse().ok(),
+        imei_text: printable(&imei_text, limits::DEVICE_TEXT_CHARS_MAX),
+        cfun: Some(cfun),
+        bands,
+        calibration,
+    }))
+}
+
+async fn read_bands(
+    at: &mut AtSession,
+    family: &Family,
+    deadline: Duration,
+) -> Result<BTreeMap<String, Vec<u16>>, SessionError> {
+    let mut bands = BTreeMap::new();
+    let commands: BTreeSet<&str> = family.bands.iter().map(|query| query.command).collect();
+    for command in commands {
+        let queries: Vec<_> = family.bands.iter().filter(|query| query.command == command).collect();
+        // One command may answer several sets; an answer that lacks one of them is not complete yet.
+        let understand = |reply: &Reply| {
+            queries
+                .iter()
+                .map(|query| at::bands(reply, &query.reply).map(|set| (query.set, set)))
+                .collect::<Option<Vec<_>>>()
+        };
+        if let Ok(sets) = at.query(command, deadline, understand).await? {
+            for (set, numbers) in sets {
+                bands.insert(set.as_str().to_owned(), numbers.into_iter().collect());
+            }
+        }
+    }
+    Ok(bands)
+}
+
+/// A digest over the RF items; `None` when one is missing.
+async fn read_calibration(at: &mut AtSession, family: &Family, cfun: u8) -> Result<Option<Sha256Digest>, SessionError> {
+    let mut hasher = Sha256::new();
+    for path in family.calibration_items {
+        let now = at.now();
+        let deadline = if cfun == FACTORY_TEST_MODE { now } else { now + ITEM_LIMIT };
+        let Ok(item) = at.query(&format!("AT+QNVFR=\"{path}\""), deadline, at::item).await? else {
+            return Ok(None);
+        };
+        if item.is_empty() {
+            return Ok(None);
+        }
+        hasher.update(path.as_bytes());
+        hasher.update((item.len() as u64).to_le_bytes());
+        hasher.update(&item);
+    }
+    Ok(Some(Sha256Digest::finish(hasher)))
+}

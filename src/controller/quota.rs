@@ -1,0 +1,126 @@
+//! How many units the batch still takes, and when it is complete.
+//!
+//! A slot reserves a place before it starts a run, so that sixteen slots do not start sixteen runs when one unit is
+//! missing. An interrupted run keeps its place: its unit comes back.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+use crate::domain::RunId;
+
+/// How a batch stands.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct BatchCount {
+    /// Finished runs that count: an aborted one does not, its unit is run again.
+    pub finished: u32,
+    /// Runs under way that hold a place.
+    pub running: u32,
+    /// Interrupted runs of this batch.
+    pub interrupted: BTreeSet<RunId>,
+}
+
+impl BatchCount {
+    fn taken(&self) -> u32 {
+        let interrupted = u32::try_from(self.interrupted.len()).unwrap_or(u32::MAX);
+        self.finished.saturating_add(self.running).saturating_add(interrupted)
+    }
+}
+
+/// The places of a batch. Clones share them.
+#[derive(Debug, Clone)]
+pub(crate) struct Quota {
+    limit: Option<u32>,
+    count: Arc<watch::Sender<BatchCount>>,
+}
+
+/// A reserved place; given back when dropped.
+#[derive(Debug)]
+pub(crate) struct Place {
+    quota: Quota,
+}
+
+impl Quota {
+    pub(crate) fn new(limit: Option<u32>, finished: u32, interrupted: BTreeSet<RunId>) -> Self {
+        let count = BatchCount { finished, running: 0, interrupted };
+        Self { limit, count: Arc::new(watch::Sender::new(count)) }
+    }
+
+    /// A place for a new run, if there is one.
+    pub(crate) fn reserve(&self) -> Option<Place> {
+        let free = |count: &BatchCount| self.limit.is_none_or(|limit| count.taken() < limit);
+        self.count
+            .send_if_modified(|count| {
+                let free = free(count);
+                if free {
+                    count.running += 1;
+                }
+                free
+            })
+            .then(|| Place { quota: self.clone() })
+    }
+
+    /// Waits until the count differs from what it was when this was called.
+    pub(crate) fn watch(&self) -> watch::Receiver<BatchCount> {
+        self.count.subscribe()
+    }
+
+    /// Whether as many units are finished as were asked for.
+    pub(crate) fn is_complete(&self) -> bool {
+        self.limit.is_some_and(|limit| self.count.borrow().finished >= limit)
+    }
+
+    /// Whether every place is used by a run that is finished, under way or interrupted.
+    pub(crate) fn is_taken(&self) -> bool {
+        self.limit.is_some_and(|limit| self.count.borrow().taken() >= limit)
+    }
+
+    /// A run of this batch is finished.
+    pub(crate) fn finished(&self, run: RunId, counts: bool) {
+        self.count.send_modify(|count| {
+            count.interrupted.remove(&run);
+            if counts {
+                count.finished += 1;
+            }
+        });
+    }
+
+    /// A run of this batch is interrupted and keeps a place of its own.
+    pub(crate) fn interrupted(&self, run: RunId) {
+        self.count.send_modify(|count| {
+            count.interrupted.insert(run);
+        });
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.quota.count.send_modify(|count| count.running -= 1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_are_given_out_once_and_come_back() {
+        let run = RunId::new(1, &[0; 10]);
+        let quota = Quota::new(Some(2), 0, BTreeSet::new());
+        let first = quota.reserve().expect("two places");
+        let second = quota.reserve().expect("one place");
+        assert!(quota.reserve().is_none());
+        quota.interrupted(run);
+        drop(first);
+        assert!(quota.reserve().is_none(), "the interrupted run keeps its place");
+        quota.finished(run, true);
+        drop(second);
+        assert!(quota.reserve().is_some());
+        assert!(!quota.is_complete());
+        quota.finished(RunId::new(2, &[0; 10]), true);
+        assert!(quota.is_complete());
+        quota.finished(RunId::new(3, &[0; 10]), false);
+        assert_eq!(quota.watch().borrow().finished, 2);
+    }
+}

@@ -1,0 +1,291 @@
+//! Firehose over a link: one command at a time, answered or given up within its deadline.
+//!
+//! Only the reading half is here; what changes a module is in [`super::super::flash`] and needs the gate's authority.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use super::EdlLink;
+use crate::config::Timeouts;
+use crate::controller::failure::{Failure, SessionError};
+use crate::domain::{FailureCode, Family, Geometry, PageRange, limits};
+use crate::protocol::firehose::{
+    Banner, FirehoseError, Inbox, LogBudget, Message, Negotiation, Response, StorageInfo, bad_block_count, command,
+    negotiate, storage_info,
+};
+
+/// How long the programmer may take between two lines of its banner.
+const BANNER_GAP: Duration = Duration::from_secs(3);
+/// How long log lines are still read after a reset was acknowledged; the module leaves once they are.
+const DRAIN_LIMIT: Duration = Duration::from_secs(10);
+/// How often a payload size is negotiated before that counts as a broken programmer.
+const NEGOTIATIONS_MAX: u32 = 3;
+
+/// A running programmer.
+#[derive(Debug)]
+pub(crate) struct Firehose {
+    link: EdlLink,
+    inbox: Inbox,
+    timeouts: Timeouts,
+    payload_bytes: u32,
+    bad_blocks: BadBlocks,
+}
+
+/// Bad blocks as far as the programmer tells: a count now and then, and lines that name one. The same line comes
+/// again whenever its block is passed over, so lines are kept and not counted.
+#[derive(Debug, Default)]
+struct BadBlocks {
+    count: u32,
+    lines: BTreeSet<String>,
+}
+
+impl BadBlocks {
+    fn note(&mut self, line: &str) {
+        match bad_block_count(line) {
+            Some(1) if self.lines.len() < limits::BAD_BLOCK_LINES_MAX => {
+                self.lines.insert(line.to_owned());
+            }
+            Some(count) => self.count = self.count.max(count),
+            None => {}
+        }
+    }
+
+    fn known(&self) -> u32 {
+        self.count.max(u32::try_from(self.lines.len()).unwrap_or(u32::MAX))
+    }
+}
+
+/// The answer to a command.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) response: Response,
+    pub(crate) logs: Vec<String>,
+    /// Whether a log line of the command was an error.
+    pub(crate) error_logged: bool,
+}
+
+impl Answer {
+    /// The last log lines, for a record.
+    pub(crate) fn reason(&self) -> String {
+        if self.logs.is_empty() { "no log line".to_owned() } else { self.logs.join(" | ") }
+    }
+}
+
+impl Firehose {
+    /// Listens to the banner of a programmer that was just started; gives the functions that it names, empty when it
+    /// names none. `heard` is what of it has arrived already.
+    pub(crate) async fn start(
+        link: EdlLink,
+        heard: &[u8],
+        timeouts: &Timeouts,
+    ) -> Result<(Self, BTreeSet<String>), SessionError> {
+        let mut this = Self::over(link, heard, timeouts);
+        let mut banner = Banner::new();
+        let mut budget = LogBudget::new();
+        let mut lines = 0_u32;
+        while !banner.is_complete() {
+            let limit = if lines == 0 { this.timeouts.loader } else { BANNER_GAP };
+            match this.message(this.deadline(limit), "no banner").await {
+                Ok(Message::Log(line)) => {
+                    lines += 1;
+                    this.note(&line);
+                    budget.take(&line).map_err(failure)?;
+                    banner.take(&line);
+                }
+                Ok(Message::Response(_)) => {
+                    return Err(Failure::new(FailureCode::FirehoseProtocol, "an answer before any command").into());
+                }
+                Err(SessionError::Silent(_)) if lines > 0 => break,
+                Err(SessionError::Silent(_)) => {
+                    let detail = "the programmer was taken but does not start";
+                    return Err(Failure::new(FailureCode::LoaderRejected, detail).into());
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok((this, banner.functions().clone()))
+    }
+
+    /// Takes over a programmer that is running already, only to send it away.
+    pub(crate) fn over(link: EdlLink, heard: &[u8], timeouts: &Timeouts) -> Self {
+        let mut inbox = Inbox::new();
+        inbox.feed(heard);
+        Self { link, inbox, timeouts: *timeouts, payload_bytes: 0, bad_blocks: BadBlocks::default() }
+    }
+
+    /// Agrees on the payload size.
+    pub(crate) async fn configure(&mut self, family: &Family) -> Result<(), SessionError> {
+        let mut asked = family.payload_bytes;
+        for _ in 0..NEGOTIATIONS_MAX {
+            let answer = self.command(&command::configure("nand", asked), self.timeouts.configure).await?;
+            match negotiate(asked, family.geometry.page_bytes, &answer.response).map_err(failure)? {
+                Negotiation::Agreed { payload_bytes } => {
+                    self.payload_bytes = payload_bytes;
+                    return Ok(());
+                }
+                Negotiation::Again { payload_bytes } => asked = payload_bytes,
+            }
+        }
+        Err(Failure::new(FailureCode::PayloadInvalid, "the programmer never agrees to a payload size").into())
+    }
+
+    /// The payload size that was agreed on, in bytes.
+    pub(crate) fn payload_bytes(&self) -> u32 {
+        self.payload_bytes
+    }
+
+    /// Blocks that the programmer has named as bad in this session.
+    pub(crate) fn bad_blocks(&self) -> u32 {
+        self.bad_blocks.known()
+    }
+
+    /// The storage behind the programmer.
+    pub(crate) async fn storage(&mut self) -> Result<StorageInfo, SessionError> {
+        let answer = self.command(&command::storage_info(), self.timeouts.configure).await?;
+        let found = answer.logs.iter().find_map(|line| storage_info(line));
+        match found {
+            Some(info) if answer.response.ack => {
+                let info = info.map_err(failure)?;
+                self.bad_blocks.count = self.bad_blocks.count.max(info.bad_blocks);
+                Ok(info)
+            }
+            _ => {
+                let detail = format!("the programmer does not describe its storage: {}", answer.reason());
+                Err(Failure::new(FailureCode::GeometryMismatch, detail).into())
+            }
+        }
+    }
+
+    /// Whether the programmer still answers.
+    pub(crate) async fn ping(&mut self) -> Result<(), SessionError> {
+        self.command(&command::nop(), self.timeouts.configure).await.map(|_| ())
+    }
+
+    /// Reads a range; `sink` gets its bytes in order, in pieces. `progress` is told how many there are.
+    pub(crate) async fn read(
+        &mut self,
+        range: PageRange,
+        geometry: Geometry,
+        mut sink: impl FnMut(&[u8]) -> Result<(), Failure>,
+    ) -> Result<(), SessionError> {
+        let xml = command::read(range, geometry).map_err(failure)?;
+        let answer = self.command(&xml, self.timeouts.read).await?;
+        if !answer.response.ack || answer.response.rawmode != Some(true) {
+            let detail = format!("read of page {} refused: {}", range.start, answer.reason());
+            return Err(Failure::new(FailureCode::BackupFailed, detail).into());
+        }
+        self.inbox.expect_raw(range.pages.saturating_mul(u64::from(geometry.page_bytes)));
+        while self.inbox.raw_remaining() > 0 {
+            if let Some(bytes) = self.inbox.take_raw() {
+                sink(&bytes)?;
+                continue;
+            }
+            let deadline = self.deadline(self.timeouts.transfer);
+            let bytes = self.link.receive_until(deadline, "a read stopped in the middle").await?;
+            self.inbox.feed(&bytes);
+            self.link.recycle(bytes);
+        }
+        let answer = self.answer(self.timeouts.read, "a read was not finished").await?;
+        if !answer.response.ack {
+            let detail = format!("read of page {} failed: {}", range.start, answer.reason());
+            return Err(Failure::new(FailureCode::BackupFailed, detail).into());
+        }
+        Ok(())
+    }
+
+    /// Reads a range into memory; for small ones.
+    pub(crate) async fn read_bytes(&mut self, range: PageRange, geometry: Geometry) -> Result<Vec<u8>, SessionError> {
+        let mut bytes = Vec::new();
+        self.read(range, geometry, |piece| {
+            bytes.extend_from_slice(piece);
+            Ok(())
+        })
+        .await?;
+        Ok(bytes)
+    }
+
+    /// Sends the module out of download mode and reads its logs until it leaves. Gone before the acknowledgement
+    /// means that somebody took it.
+    pub(crate) async fn reset(mut self) -> Result<(), SessionError> {
+        self.leave(&command::power_reset()).await
+    }
+
+    /// Sends the module back to the start of download mode, with no programmer in it.
+    pub(crate) async fn reset_to_edl(mut self) -> Result<(), SessionError> {
+        self.leave(&command::power_reset_to_edl()).await
+    }
+
+    async fn leave(&mut self, xml: &[u8]) -> Result<(), SessionError> {
+        let answer = self.command(xml, self.timeouts.configure).await?;
+        if !answer.response.ack {
+            return Err(Failure::new(FailureCode::NoReboot, format!("reset refused: {}", answer.reason())).into());
+        }
+        let deadline = self.deadline(DRAIN_LIMIT);
+        loop {
+            match self.message(deadline, "no disconnect").await {
+                Ok(_) => {}
+                Err(SessionError::Gone) => return Ok(()),
+                // Still there: the caller looks at the bus.
+                Err(_) => return Ok(()),
+            }
+        }
+    }
+
+    /// Sends a command and waits for its answer.
+    pub(crate) async fn command(&mut self, xml: &[u8], limit: Duration) -> Result<Answer, SessionError> {
+        self.link.send(xml, true, self.timeouts.transfer, "a command was not taken").await?;
+        self.answer(limit, "a command was not answered").await
+    }
+
+    /// Waits for the answer to what was sent.
+    pub(crate) async fn answer(&mut self, limit: Duration, silence: &'static str) -> Result<Answer, SessionError> {
+        let deadline = self.deadline(limit);
+        let mut budget = LogBudget::new();
+        loop {
+            match self.message(deadline, silence).await? {
+                Message::Log(line) => {
+                    self.note(&line);
+                    budget.take(&line).map_err(failure)?;
+                }
+                Message::Response(response) => {
+                    return Ok(Answer { response, logs: budget.kept(), error_logged: budget.saw_error() });
+                }
+            }
+        }
+    }
+
+    /// Queues a piece of payload.
+    pub(crate) async fn send_payload(&mut self, bytes: &[u8]) -> Result<(), SessionError> {
+        self.link.send(bytes, true, self.timeouts.transfer, "payload was not taken").await
+    }
+
+    /// Waits until all payload is taken.
+    pub(crate) async fn flush_payload(&mut self) -> Result<(), SessionError> {
+        self.link.flush(self.timeouts.transfer, "payload was not taken").await
+    }
+
+    async fn message(&mut self, deadline: Duration, silence: &'static str) -> Result<Message, SessionError> {
+        loop {
+            if let Some(message) = self.inbox.next().map_err(failure)? {
+                return Ok(message);
+            }
+            let bytes = self.link.receive_until(deadline, silence).await?;
+            self.inbox.feed(&bytes);
+            self.link.recycle(bytes);
+        }
+    }
+
+    fn note(&mut self, line: &str) {
+        tracing::trace!(line, "programmer");
+        self.bad_blocks.note(line);
+    }
+
+    fn deadline(&self, limit: Duration) -> Duration {
+        self.link.clock().now() + limit
+    }
+}
+
+/// What a broken protocol means.
+pub(crate) fn failure(error: FirehoseError) -> SessionError {
+    Failure::new(error.code(), error.to_string()).into()
+}

@@ -1,0 +1,359 @@
+//! A slot: waits for a module, runs it, records how that ended, and waits until it is taken out.
+//!
+//! The walk is a task of its own, so that a panic in it ends one run and nothing else.
+
+use std::sync::Arc;
+
+use tokio::sync::watch;
+use tokio_util::task::AbortOnDropHandle;
+use tracing::Instrument;
+
+use super::draft::Draft;
+use super::failure::{Ending, Failure, RunError, ending};
+use super::floor::Floor;
+use super::reconcile::SlotView;
+use super::verify::Guest;
+use super::walk::WalkEnd;
+use super::work::{Edl, Work};
+use crate::domain::{Fact, FailureCode, Outcome, Phase, RunId, SlotState, limits};
+use crate::hardware::DeviceMode;
+use crate::ledger::LedgerError;
+
+/// How often a run is taken up again in this slot without its module having left in between.
+const RESUMES_MAX: u32 = 3;
+
+/// One slot's own task state.
+pub(crate) struct Slot {
+    floor: Arc<Floor>,
+    index: usize,
+    view: watch::Receiver<SlotView>,
+    /// The run that was interrupted here last, and how often in a row.
+    interrupted: Option<(RunId, u32)>,
+}
+
+/// What to do with the slot after a walk.
+enum Next {
+    /// The module is dealt with; wait until it is taken out.
+    Settled,
+    /// Look at the slot again.
+    Look,
+    /// Wait until the slot or the batch changes.
+    Wait,
+}
+
+impl Slot {
+    pub(crate) fn new(floor: Arc<Floor>, index: usize, view: watch::Receiver<SlotView>) -> Self {
+        Self { floor, index, view, interrupted: None }
+    }
+
+    /// Works until the station stops.
+    ///
+    /// # Errors
+    /// When the ledger cannot make facts durable.
+    pub(crate) async fn work(mut self) -> Result<(), LedgerError> {
+        let stop = self.floor.stop.clone();
+        while !stop.is_gentle() {
+            if !self.await_module().await {
+                break;
+            }
+            let next = self.serve().await?;
+            match next {
+                Next::Look => {}
+                Next::Settled => self.await_removal().await,
+                Next::Wait => self.await_change().await,
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits for a module that can be worked on; `false` when the station stops first.
+    async fn await_module(&mut self) -> bool {
+        let stop = self.floor.stop.clone();
+        loop {
+            let (present, hub_lost) = {
+                let view = self.view.borrow_and_update();
+                (view.module().is_some(), view.hub_lost)
+            };
+            if present {
+                return !stop.is_gentle();
+            }
+            let state = match (hub_lost, self.interrupted) {
+                (true, _) => SlotState::HubLost,
+                (false, Some(_)) => SlotState::Interrupted,
+                (false, None) => SlotState::Empty,
+            };
+            self.floor.board.update(self.index, |status| {
+                status.state = state;
+                if state == SlotState::Empty {
+                    *status = crate::domain::SlotStatus { version: status.version, ..empty(status) };
+                }
+            });
+            tokio::select! {
+                biased;
+                () = stop.until_gentle() => return false,
+                changed = self.view.changed() => if changed.is_err() {
+                    return false;
+                },
+            }
+        }
+    }
+
+    /// Waits until the slot has looked empty long enough; a re-enumeration is no removal.
+    async fn await_removal(&mut self) {
+        let floor = Arc::clone(&self.floor);
+        loop {
+            let absent = self.view.borrow_and_update().module().is_none();
+            let waited = async {
+                if absent {
+                    floor.clock.sleep(limits::REMOVAL_DEBOUNCE).await;
+                } else {
+                    std::future::pending::<()>().await;
+                }
+            };
+            tokio::select! {
+                biased;
+                () = floor.stop.until_gentle() => return,
+                changed = self.view.changed() => if changed.is_err() {
+                    return;
+                },
+                () = waited => return,
+            }
+        }
+    }
+
+    async fn await_change(&mut self) {
+        let floor = Arc::clone(&self.floor);
+        let mut count = floor.quota.watch();
+        tokio::select! {
+            biased;
+            () = floor.stop.until_gentle() => {}
+            _ = self.view.changed() => {}
+            _ = count.changed() => {}
+        }
+    }
+
+    /// Runs the module that is in the slot.
+    async fn serve(&mut self) -> Result<Next, LedgerError> {
+        let floor = Arc::clone(&self.floor);
+        let place = floor.quota.reserve();
+        let draft = self.draft();
+        floor.board.update(self.index, |status| {
+            status.state = SlotState::Waiting;
+            status.run = None;
+            status.outcome = None;
+            status.code = None;
+        });
+        let work = self.work_on(&draft);
+        let span = tracing::info_span!("run", slot = %floor.station.slots[self.index].name, run = %draft.run());
+        let mut task = AbortOnDropHandle::new(tokio::spawn(work.walk(place.is_some()).instrument(span)));
+        let end = tokio::select! {
+            biased;
+            end = &mut task => end,
+            () = floor.stop.until_now() => {
+                task.abort();
+                (&mut task).await
+            }
+        };
+        let end = match end {
+            Ok(end) => end,
+            Err(error) if error.is_panic() => {
+                tracing::error!(%error, "a walk panicked");
+                let detail = "a programming error ended this slot's run";
+                WalkEnd::Broken(Failure::new(FailureCode::Internal, detail).into())
+            }
+            Err(_) => WalkEnd::Broken(Failure::new(FailureCode::Stopped, "stopped at once").into()),
+        };
+        self.conclude(&draft, end).await
+    }
+
+    fn draft(&self) -> Draft {
+        let floor = &self.floor;
+        let unix_ms = u64::try_from(floor.clock.wall().as_millisecond()).unwrap_or_default();
+        let run = RunId::new(unix_ms, &floor.random.bytes());
+        Draft::new(
+            &floor.clock,
+            run,
+            floor.batch.clone(),
+            floor.station.name.clone(),
+            floor.station.slots[self.index].name.clone(),
+            floor.simulated,
+        )
+    }
+
+    fn work_on(&self, draft: &Draft) -> Work {
+        Work {
+            floor: Arc::clone(&self.floor),
+            slot: self.index,
+            view: self.view.clone(),
+            draft: draft.clone(),
+            edl: Edl::None,
+            permit: None,
+            active: self.floor.active.take(draft.run()),
+            resumed: None,
+        }
+    }
+
+    async fn conclude(&mut self, draft: &Draft, end: WalkEnd) -> Result<Next, LedgerError> {
+        match end {
+            WalkEnd::Left(why) => {
+                tracing::info!(why, slot = %self.floor.station.slots[self.index].name, "module left alone");
+                self.floor.board.update(self.index, |status| status.state = SlotState::Waiting);
+                Ok(Next::Wait)
+            }
+            WalkEnd::Passed => {
+                draft.enter(Phase::Record);
+                self.finish(draft, Outcome::Pass, None).await?;
+                Ok(Next::Settled)
+            }
+            WalkEnd::Swapped(guest) => {
+                let detail = format!("another module ({}) is in the slot", guest.identity.imei_text);
+                self.interrupt(draft, Failure::new(FailureCode::Unplugged, detail)).await?;
+                self.hold_guest(*guest).await?;
+                Ok(Next::Settled)
+            }
+            WalkEnd::Broken(RunError::Ledger(error)) => Err(error),
+            WalkEnd::Broken(RunError::Failed(failure)) => self.broken(draft, failure).await,
+        }
+    }
+
+    async fn broken(&mut self, draft: &Draft, failure: Failure) -> Result<Next, LedgerError> {
+        if !draft.is_begun() {
+            // A panic, a stop or an unplug during the very first questions.
+            let chain = self.floor.station.slots[self.index].usb2.clone();
+            let record = draft.record();
+            let (run, batch, slot, identity) = (record.run, record.batch, record.slot, record.before);
+            self.floor.ledger.append(Fact::RunStarted { run, batch, slot, chain, identity }).await?;
+        }
+        match ending(failure.code, draft.phase(), draft.is_changed()) {
+            Ending::Finished(outcome) => {
+                let code = failure.code;
+                self.finish(draft, outcome, Some(failure)).await?;
+                if code == FailureCode::Internal {
+                    self.put_back(draft).await;
+                }
+                // An aborted unit may be taken up again as soon as it is back.
+                Ok(Next::Settled)
+            }
+            Ending::Interrupted => {
+                let run = draft.run();
+                self.interrupt(draft, failure).await?;
+                let times = match self.interrupted {
+                    Some((last, times)) if last == run => times + 1,
+                    _ => 1,
+                };
+                self.interrupted = Some((run, times));
+                let present = self.view.borrow().module().is_some();
+                Ok(if present && times >= RESUMES_MAX { Next::Settled } else { Next::Look })
+            }
+        }
+    }
+
+    /// After a panic nobody holds the module any more; bring it back to normal mode as far as that goes.
+    async fn put_back(&self, draft: &Draft) {
+        let mut work = self.work_on(draft);
+        let limit = crate::config::Timeouts::default();
+        if let Err(failure) = work.put_back(&limit).await {
+            tracing::warn!(code = %failure.code, detail = failure.detail, "the module was not put back");
+        }
+    }
+
+    async fn finish(&mut self, draft: &Draft, outcome: Outcome, failure: Option<Failure>) -> Result<(), LedgerError> {
+        let code = failure.as_ref().map(|failure| failure.code);
+        draft.update(|record| {
+            record.outcome = outcome;
+            record.code = code;
+            record.detail = failure.map(|failure| failure.detail).unwrap_or_default();
+            record.flags.quarantined = code.is_some_and(FailureCode::quarantines);
+        });
+        let record = draft.finish();
+        tracing::info!(run = %record.run, slot = %record.slot, %outcome, code = ?code, "run finished");
+        let (run, batch) = (record.run, record.batch.clone());
+        self.floor.ledger.append(Fact::RunFinished(Box::new(record))).await?;
+        if batch == self.floor.batch {
+            let counts = outcome != Outcome::Aborted && code != Some(FailureCode::UnitSwapped);
+            self.floor.quota.finished(run, counts);
+        }
+        self.interrupted = self.interrupted.filter(|(last, _)| *last != run);
+        self.floor.board.update(self.index, |status| {
+            status.state = SlotState::Done;
+            status.run = Some(run);
+            status.outcome = Some(outcome);
+            status.code = code;
+        });
+        Ok(())
+    }
+
+    async fn interrupt(&mut self, draft: &Draft, failure: Failure) -> Result<(), LedgerError> {
+        let record = draft.record();
+        tracing::warn!(run = %record.run, slot = %record.slot, code = %failure.code, detail = failure.detail,
+            "run interrupted");
+        let (run, batch) = (record.run, record.batch);
+        if batch == self.floor.batch {
+            self.floor.quota.interrupted(run);
+        }
+        self.interrupted = Some((run, self.interrupted.filter(|(last, _)| *last == run).map_or(0, |(_, n)| n)));
+        self.floor
+            .ledger
+            .append(Fact::RunInterrupted { run, phase: record.phase, code: failure.code, detail: failure.detail })
+            .await?;
+        self.floor.board.update(self.index, |status| {
+            status.state = SlotState::Interrupted;
+            status.run = Some(run);
+            status.code = Some(failure.code);
+        });
+        Ok(())
+    }
+
+    /// A module that stands where another one's run is open: refused, and seen to answer again.
+    async fn hold_guest(&mut self, guest: Guest) -> Result<(), LedgerError> {
+        let draft = self.draft();
+        let slot = &self.floor.station.slots[self.index];
+        draft.update(|record| {
+            record.chain_normal = Some(guest.device.key.chain.clone());
+            record.chip = Some(guest.chip.chip);
+            record.key_hash = Some(guest.chip.key_hash.clone());
+            record.before = Some(guest.identity.clone());
+        });
+        draft.enter(Phase::Probe);
+        self.floor
+            .ledger
+            .append(Fact::RunStarted {
+                run: draft.run(),
+                batch: self.floor.batch.clone(),
+                slot: slot.name.clone(),
+                chain: guest.device.key.chain.clone(),
+                identity: Some(guest.identity.clone()),
+            })
+            .await?;
+        draft.set_begun();
+        let mut work = self.work_on(&draft);
+        let back = match guest_timeouts(&self.floor, &guest) {
+            Some(timeouts) => work.put_back(&timeouts).await,
+            None => Ok(()),
+        };
+        drop(work);
+        let mut failure = Failure::new(
+            FailureCode::UnitSwapped,
+            format!("IMEI {} stands where the unit of an open run was", guest.identity.imei_text),
+        );
+        if let Err(back) = back {
+            failure.detail = format!("{}; then: {}", failure.detail, back.detail);
+        }
+        self.finish(&draft, Outcome::Held, Some(failure)).await
+    }
+}
+
+fn guest_timeouts(floor: &Floor, guest: &Guest) -> Option<crate::config::Timeouts> {
+    match guest.device.mode() {
+        DeviceMode::Normal(family) => floor
+            .products
+            .iter()
+            .find(|product| product.profile.family.name == family.name)
+            .map(|product| product.profile.timeouts),
+        _ => None,
+    }
+}
+
+fn empty(status: &crate::domain::SlotStatus) -> crate::domain::SlotStatus {
+    crate::domain::SlotStatus::empty(status.slot.clone())
+}

@@ -1,0 +1,278 @@
+//! The phases `reset` and `verify`: out of download mode, and every check after every boot.
+
+use std::time::Duration;
+
+use super::checks::{QueryAnswers, judge};
+use super::failure::{Failure, RunError, SessionError};
+use super::floor::Product;
+use super::session::at::AtSession;
+use super::work::{Arrival, Edl, Work};
+use crate::config::Timeouts;
+use crate::domain::{Fact, FailureCode, Identity, Measurement, Phase};
+use crate::hardware::{DeviceKey, DeviceMode, DeviceRecord};
+use crate::protocol::at::Final;
+use crate::protocol::sahara::ChipInfo;
+
+/// How long a module may stay listed after it was told to leave, or its supply was cut.
+const LEAVE_LIMIT: Duration = Duration::from_secs(10);
+/// How long a supply stays cut.
+const POWER_OFF: Duration = Duration::from_secs(1);
+/// How long a further query of the profile is repeated.
+const QUERY_LIMIT: Duration = Duration::from_secs(10);
+
+/// How the checks after a flash ended.
+#[derive(Debug)]
+pub(crate) enum Verdict {
+    /// Every boot passed every check.
+    Proven,
+    /// Another unit is in the slot: its chip is not the run's. The guest is in normal mode again, as far as it
+    /// could be brought there.
+    Swapped(Box<Guest>),
+}
+
+/// A module that was found where another one should be.
+#[derive(Debug)]
+pub(crate) struct Guest {
+    pub(crate) device: DeviceRecord,
+    pub(crate) identity: Identity,
+    pub(crate) chip: ChipInfo,
+}
+
+fn is_normal(mode: &DeviceMode) -> bool {
+    matches!(mode, DeviceMode::Normal(_))
+}
+
+impl Work {
+    /// Resets the module out of download mode and waits until it is back in normal mode.
+    pub(crate) async fn reset(&mut self, device: &DeviceRecord, product: &Product) -> Result<DeviceRecord, Failure> {
+        self.enter(Phase::Reset);
+        let Edl::Firehose(firehose) = std::mem::take(&mut self.edl) else {
+            return Err(Failure::new(FailureCode::Internal, "no programmer to reset"));
+        };
+        if let Err(error) = firehose.reset().await {
+            let failure = self.judge(error, &device.key, FailureCode::NoReboot).await;
+            if failure.code != FailureCode::NoReboot {
+                return Err(failure);
+            }
+        }
+        let left = self.await_gone(&device.key, LEAVE_LIMIT).await;
+        if !left && !self.cycle_power(&device.key).await {
+            return Err(Failure::new(FailureCode::NoReboot, "it stays in download mode after the reset"));
+        }
+        self.permit = None;
+        self.await_normal(&device.key, product.profile.timeouts.boot).await
+    }
+
+    /// Waits for normal mode after a restart; a module that does not come back gets one power cycle.
+    async fn await_normal(&mut self, not: &DeviceKey, limit: Duration) -> Result<DeviceRecord, Failure> {
+        let mut cycled = false;
+        loop {
+            match self.await_module(is_normal, Some(not), limit).await? {
+                Arrival::Wanted(device, _) => {
+                    self.draft.update(|record| record.chain_normal = Some(device.key.chain.clone()));
+                    return Ok(device);
+                }
+                Arrival::Other(DeviceMode::MemoryDump) => {
+                    return Err(Failure::new(FailureCode::MemoryDump, "it came up in memory-dump mode"));
+                }
+                Arrival::Other(_) => {
+                    return Err(Failure::new(FailureCode::NoReboot, "it came up in download mode"));
+                }
+                Arrival::Nothing if cycled || !self.cycle_power(not).await => {
+                    return Err(Failure::new(FailureCode::NoReboot, "it did not come back"));
+                }
+                Arrival::Nothing => cycled = true,
+            }
+        }
+    }
+
+    /// Cuts the slot's supply and gives it back; `false` when that cannot be done or did not make the module leave.
+    pub(crate) async fn cycle_power(&mut self, key: &DeviceKey) -> bool {
+        let chains = self.chains();
+        if !self.floor.power.can_switch(&chains) {
+            return false;
+        }
+        if let Err(error) = self.floor.power.set(&chains, false).await {
+            tracing::warn!(%error, "the slot's supply could not be cut");
+            return false;
+        }
+        let left = self.await_gone(key, LEAVE_LIMIT).await;
+        self.floor.clock.sleep(POWER_OFF).await;
+        if let Err(error) = self.floor.power.set(&chains, true).await {
+            tracing::warn!(%error, "the slot's supply could not be given back");
+            return false;
+        }
+        left
+    }
+
+    /// All checks, after as many boots as the profile asks for.
+    pub(crate) async fn verify_boots(
+        &mut self,
+        mut device: DeviceRecord,
+        product: &Product,
+    ) -> Result<Verdict, RunError> {
+        for boot in 1..=product.profile.boots {
+            if boot > 1 {
+                device = self.boot_again(&device, product).await?;
+            }
+            if let Some(guest) = self.verify(&device, product, boot).await? {
+                return Ok(Verdict::Swapped(Box::new(guest)));
+            }
+            self.draft.update(|record| record.boots_verified = boot);
+        }
+        if let Some(other) = self.floor.ledger.is_contested(self.run()).await? {
+            let detail = format!("run {other} found the same IMEI on another chip");
+            return Err(Failure::new(FailureCode::ImeiDuplicate, detail).into());
+        }
+        Ok(Verdict::Proven)
+    }
+
+    /// One more boot: by cutting the supply, or by a reset where it cannot be cut.
+    async fn boot_again(&mut self, device: &DeviceRecord, product: &Product) -> Result<DeviceRecord, Failure> {
+        self.enter(Phase::Reset);
+        if !self.cycle_power(&device.key).await {
+            let (at_limit, ready) = (product.profile.timeouts.at, product.profile.timeouts.ready);
+            let mut at = self.open_at(device, product.profile.family, at_limit, ready).await?;
+            match at.command("AT+CFUN=1,1").await {
+                Ok(_) | Err(SessionError::Gone | SessionError::Silent(_)) => {}
+                Err(error) => return Err(self.judge(error, &device.key, FailureCode::NoReboot).await),
+            }
+            drop(at);
+            if !self.await_gone(&device.key, LEAVE_LIMIT).await {
+                return Err(Failure::new(FailureCode::NoReboot, "it does not restart"));
+            }
+        }
+        self.await_normal(&device.key, product.profile.timeouts.boot).await
+    }
+
+    /// The checks after one boot; gives the guest when the module turns out to be another one.
+    async fn verify(&mut self, device: &DeviceRecord, product: &Product, boot: u32) -> Result<Option<Guest>, RunError> {
+        self.enter(Phase::Verify);
+        let profile = &product.profile;
+        let timeouts = &profile.timeouts;
+        let mut at = self.open_at(device, profile.family, timeouts.at, timeouts.ready).await?;
+        let after = self.read_identity(&mut at, device, profile.family, timeouts).await?;
+        let before = self.draft.record().before.unwrap_or_default();
+        let different = after.imei.is_some() && after.imei != before.imei;
+        if different && let Some(chip) = self.draft.record().chip {
+            drop(at);
+            let info = self.read_chip(device, product).await?;
+            if info.chip != chip {
+                return Ok(Some(Guest { device: device.clone(), identity: after, chip: info }));
+            }
+            let (measurements, _) = judge(&profile.checks, &before, &after, &QueryAnswers::new());
+            let detail = format!("it was {}, it is {}", before.imei_text, after.imei_text);
+            self.note_verified(boot, after, measurements).await?;
+            return Err(Failure::new(FailureCode::ImeiChanged, detail).into());
+        }
+        let queries = match self.ask(&mut at, product).await {
+            Ok(queries) => queries,
+            Err(error) => return Err(self.judge(error, &device.key, FailureCode::NotReady).await.into()),
+        };
+        let (measurements, failure) = judge(&profile.checks, &before, &after, &queries);
+        let unread = profile.checks.bands.keys().find(|set| !after.bands.contains_key(set.as_str())).copied();
+        self.note_verified(boot, after, measurements).await?;
+        match (failure, unread) {
+            (Some(failure), Some(set)) if failure.code == FailureCode::BandMissing => {
+                // An error reply says nothing about a band.
+                Err(Failure::new(FailureCode::NotReady, format!("{} cannot be read", set.as_str())).into())
+            }
+            (Some(failure), _) => Err(failure.into()),
+            (None, _) => Ok(None),
+        }
+    }
+
+    async fn note_verified(
+        &mut self,
+        boot: u32,
+        after: Identity,
+        measurements: Vec<Measurement>,
+    ) -> Result<(), RunError> {
+        self.draft.update(|record| {
+            record.after = Some(after.clone());
+            record.measurements.clone_from(&measurements);
+        });
+        self.append(Fact::Verified { run: self.run(), boot, identity: after, measurements }).await
+    }
+
+    async fn ask(&mut self, at: &mut AtSession, product: &Product) -> Result<QueryAnswers, SessionError> {
+        let mut answers = QueryAnswers::new();
+        for check in &product.profile.checks.queries {
+            let deadline = at.now() + QUERY_LIMIT;
+            let answer =
+                at.query(&check.command, deadline, |reply| (reply.result == Final::Ok).then(|| reply.lines.join("\n")));
+            answers.insert(check.name.clone(), answer.await?);
+        }
+        Ok(answers)
+    }
+
+    /// Into download mode, only to read the chip, and out again.
+    async fn read_chip(&mut self, device: &DeviceRecord, product: &Product) -> Result<ChipInfo, Failure> {
+        let timeouts = &product.profile.timeouts;
+        let (mut edl, mut interface) = self.enter_edl(device, product.profile.family.diag_interface, timeouts).await?;
+        let info = self.contact(&mut edl, &mut interface, timeouts).await?;
+        if let Edl::Sahara(mut session) = std::mem::take(&mut self.edl) {
+            let left = session.reset().await;
+            drop(session);
+            if left.is_err() || !self.await_gone(&edl.key, LEAVE_LIMIT).await {
+                self.cycle_power(&edl.key).await;
+            }
+        }
+        // Whether it answers again is for whoever looks at the slot next; the question was who it is.
+        let back = self.await_module(is_normal, Some(&edl.key), timeouts.boot).await;
+        if let Err(failure) = back {
+            tracing::warn!(detail = failure.detail, "the module did not come back from being asked for its chip");
+        }
+        self.enter(Phase::Verify);
+        Ok(info)
+    }
+
+    /// Brings a refused module, on which nothing was changed, out of download mode, and sees it answer.
+    pub(crate) async fn put_back(&mut self, timeouts: &Timeouts) -> Result<(), Failure> {
+        let Some((device, mode)) = self.device() else {
+            return Err(Failure::new(FailureCode::Unplugged, "it was unplugged before it was put back"));
+        };
+        let device = match mode {
+            DeviceMode::Normal(_) => device,
+            _ => {
+                match std::mem::take(&mut self.edl) {
+                    Edl::Sahara(mut session) => {
+                        let _gone_or_not = session.reset().await;
+                    }
+                    Edl::Firehose(firehose) => {
+                        let _gone_or_not = firehose.reset().await;
+                    }
+                    Edl::None => {}
+                }
+                if !self.await_gone(&device.key, LEAVE_LIMIT).await {
+                    self.cycle_power(&device.key).await;
+                }
+                self.await_normal(&device.key, timeouts.boot).await?
+            }
+        };
+        self.permit = None;
+        let Some((_, DeviceMode::Normal(family))) = self.device() else {
+            return Err(Failure::new(FailureCode::NoReboot, "it left again after it was put back"));
+        };
+        self.open_at(&device, family, timeouts.at, timeouts.ready).await.map(|_| ())
+    }
+
+    /// Cuts the supply of a silent module and meets it again in download mode; its boot loader is erased.
+    pub(crate) async fn reenter(
+        &mut self,
+        device: &DeviceRecord,
+        product: &Product,
+    ) -> Result<(DeviceRecord, ChipInfo), Failure> {
+        let timeouts = &product.profile.timeouts;
+        self.edl = Edl::None;
+        if !self.cycle_power(&device.key).await {
+            return Err(Failure::new(FailureCode::EdlSilent, "it is silent, and its supply cannot be cut"));
+        }
+        self.enter(Phase::Probe);
+        let Some((mut device, mut interface)) = self.await_edl(Some(&device.key), timeouts).await? else {
+            return Err(Failure::new(FailureCode::EdlSilent, "it did not come back in download mode"));
+        };
+        let info = self.contact(&mut device, &mut interface, timeouts).await?;
+        Ok((device, info))
+    }
+}

@@ -1,0 +1,315 @@
+//! One run, from the module's arrival to its verdict: the order of the phases, which no profile can change.
+
+use super::backup::stored_table;
+use super::edl::{TableSource, fits};
+use super::failure::{Failure, RunError};
+use super::floor::Product;
+use super::verify::{Guest, Verdict};
+use super::work::Work;
+use crate::domain::{Fact, FailureCode, Family, Identity, Imei, Phase};
+use crate::hardware::{DeviceMode, DeviceRecord};
+use crate::ledger::{OpenRun, UnfinishedRun};
+use crate::protocol::sahara::ChipInfo;
+
+/// How a walk ended.
+#[derive(Debug)]
+pub(crate) enum WalkEnd {
+    /// Every check passed.
+    Passed,
+    /// It cannot go on.
+    Broken(RunError),
+    /// Another unit is in the slot.
+    Swapped(Box<Guest>),
+    /// Nothing was begun: the batch takes no further unit, or the open run of this unit cannot be served here.
+    Left(&'static str),
+}
+
+/// Why a walk is not even begun.
+#[derive(Debug)]
+enum Stopped {
+    Broken(RunError),
+    Left(&'static str),
+}
+
+impl<E: Into<RunError>> From<E> for Stopped {
+    fn from(error: E) -> Self {
+        Self::Broken(error.into())
+    }
+}
+
+impl Work {
+    /// Walks the phases. A unit that is refused before anything was changed is back in normal mode afterwards.
+    pub(crate) async fn walk(mut self, may_begin: bool) -> WalkEnd {
+        let walked = match self.device() {
+            Some((device, DeviceMode::Normal(family))) => self.walk_from_normal(device, family, may_begin).await,
+            Some((device, DeviceMode::Edl { interface })) => self.walk_from_edl(device, interface, may_begin).await,
+            Some((device, _)) => self.walk_from_dump(&device, may_begin).await,
+            None => Err(Stopped::Left("the module is gone again")),
+        };
+        match walked {
+            Ok(Verdict::Proven) => WalkEnd::Passed,
+            Ok(Verdict::Swapped(guest)) => WalkEnd::Swapped(guest),
+            Err(Stopped::Left(why)) => WalkEnd::Left(why),
+            Err(Stopped::Broken(RunError::Failed(failure))) => WalkEnd::Broken(self.give_back(failure).await.into()),
+            Err(Stopped::Broken(error)) => WalkEnd::Broken(error),
+        }
+    }
+
+    async fn give_back(&mut self, failure: Failure) -> Failure {
+        let leave = matches!(failure.code, FailureCode::EdlUnknownUnit | FailureCode::MemoryDump);
+        if self.draft.is_changed() || leave || self.device().is_none() {
+            return failure;
+        }
+        let family = self.device().and_then(|(_, mode)| match mode {
+            DeviceMode::Normal(family) => Some(family),
+            _ => None,
+        });
+        if family.is_some() && failure.code == FailureCode::AtSilent {
+            return failure;
+        }
+        let timeouts = self
+            .floor
+            .product_named(&self.draft.record().profile)
+            .map(|product| product.profile.timeouts)
+            .unwrap_or_default();
+        match self.put_back(&timeouts).await {
+            Ok(()) => failure,
+            Err(back) if matches!(back.code, FailureCode::Unplugged | FailureCode::HubLost) => failure,
+            Err(back) => {
+                self.draft.enter(Phase::Reset);
+                let detail = format!("{}: {}; then: {}", failure.code, failure.detail, back.detail);
+                Failure::new(FailureCode::NoReboot, detail)
+            }
+        }
+    }
+
+    async fn walk_from_dump(&mut self, device: &DeviceRecord, may_begin: bool) -> Result<Verdict, Stopped> {
+        if !may_begin {
+            return Err(Stopped::Left("the batch takes no further unit"));
+        }
+        self.begin(&device.key.chain, None).await?;
+        Err(Failure::new(FailureCode::MemoryDump, "it is in memory-dump mode").into())
+    }
+
+    async fn walk_from_normal(
+        &mut self,
+        device: DeviceRecord,
+        family: &'static Family,
+        may_begin: bool,
+    ) -> Result<Verdict, Stopped> {
+        self.enter(Phase::Identify);
+        let identified = self.identify(&device, family).await;
+        if let Ok(Identity { imei: Some(imei), .. }) = &identified
+            && let Some(open) = self.floor.ledger.open_run_by_imei(*imei).await?
+        {
+            let product = self.take_up(open, &device).await?;
+            let (device, info) = self.reach_edl(&device, family, &product).await?;
+            return self.go_on(device, info, &product).await;
+        }
+        let known = identified.as_ref().ok().and_then(|identity| identity.imei);
+        let unfinished = known.and_then(|imei| self.floor.restarts.take(|run| imei_of(run) == Some(imei)));
+        if unfinished.is_none() && !may_begin {
+            return Err(Stopped::Left("the batch takes no further unit"));
+        }
+        let identity = match identified {
+            Ok(identity) => identity,
+            Err(failure) => {
+                self.begin(&device.key.chain, None).await?;
+                return Err(failure.into());
+            }
+        };
+        self.draft.update(|record| record.before = Some(identity.clone()));
+        match unfinished {
+            Some(unfinished) => self.restart(&unfinished, &device).await?,
+            None => self.begin(&device.key.chain, Some(identity.clone())).await?,
+        }
+        self.walk_from_identified(device, family, &identity).await
+    }
+
+    async fn walk_from_identified(
+        &mut self,
+        device: DeviceRecord,
+        family: &'static Family,
+        identity: &Identity,
+    ) -> Result<Verdict, Stopped> {
+        self.enter(Phase::Admit);
+        self.check_stop()?;
+        let (product, flash) = self.admit_new(identity).await?;
+        if !flash {
+            return Ok(self.verify_boots(device, &product).await?);
+        }
+        let (device, info) = self.reach_edl(&device, family, &product).await?;
+        self.claim(&info, &product).await?;
+        let device = self.write(device, &info, &product).await?;
+        Ok(self.verify_boots(device, &product).await?)
+    }
+
+    /// From normal mode to a chip that said who it is.
+    async fn reach_edl(
+        &mut self,
+        device: &DeviceRecord,
+        family: &Family,
+        product: &Product,
+    ) -> Result<(DeviceRecord, ChipInfo), Failure> {
+        let timeouts = &product.profile.timeouts;
+        self.take_permit().await?;
+        let (mut device, mut interface) = self.enter_edl(device, family.diag_interface, timeouts).await?;
+        self.enter(Phase::Probe);
+        let info = self.contact(&mut device, &mut interface, timeouts).await?;
+        Ok((device, info))
+    }
+
+    /// A module that arrives in download mode: only its chip can say whose it is.
+    async fn walk_from_edl(
+        &mut self,
+        mut device: DeviceRecord,
+        mut interface: u8,
+        may_begin: bool,
+    ) -> Result<Verdict, Stopped> {
+        self.draft.update(|record| record.chain_edl = Some(device.key.chain.clone()));
+        let timeouts = crate::config::Timeouts::default();
+        self.take_permit().await?;
+        self.enter(Phase::Probe);
+        let info = match self.contact(&mut device, &mut interface, &timeouts).await {
+            Ok(info) => info,
+            Err(failure) if may_begin => {
+                self.begin(&device.key.chain, None).await?;
+                return Err(failure.into());
+            }
+            Err(_) => return Err(Stopped::Left("the batch takes no further unit")),
+        };
+        if let Some(open) = self.floor.ledger.open_run_by_chip(info.chip).await? {
+            let product = self.take_up(open, &device).await?;
+            return self.go_on(device, info, &product).await;
+        }
+        if self.floor.restarts.knows(|run| run.claim.as_ref().is_some_and(|(chip, ..)| *chip == info.chip)) {
+            // Its run had changed nothing: out of download mode, and from the start.
+            self.put_back(&timeouts).await?;
+            if let Some((device, DeviceMode::Normal(family))) = self.device() {
+                return Box::pin(self.walk_from_normal(device, family, may_begin)).await;
+            }
+        }
+        if !may_begin {
+            return Err(Stopped::Left("the batch takes no further unit"));
+        }
+        self.note_chip(&info);
+        self.begin(&device.key.chain, None).await?;
+        Err(Failure::new(FailureCode::EdlUnknownUnit, format!("chip {}", info.chip)).into())
+    }
+
+    /// Takes up an interrupted run: this work becomes that run.
+    async fn take_up(&mut self, open: OpenRun, device: &DeviceRecord) -> Result<Product, Stopped> {
+        let Some(product) = self.floor.product_named(&open.profile).cloned() else {
+            return Err(Stopped::Left("no profile of this station belongs to the unit's open run"));
+        };
+        let Some(active) = self.floor.active.take(open.run) else {
+            return Err(Stopped::Left("another slot works on the open run of this unit"));
+        };
+        self.active = Some(active);
+        self.draft.update(|record| {
+            record.run = open.run;
+            record.batch = open.batch.clone();
+            record.chip = Some(open.chip);
+            record.key_hash = Some(open.key_hash.clone());
+            record.before = Some(open.identity_before.clone());
+            record.attempt = open.attempt;
+            record.started = open.started;
+            record.backup = Some(open.backup.id);
+            record.flags.resumed = true;
+        });
+        self.draft.set_begun();
+        self.draft.set_changed();
+        self.append(Fact::RunResumed {
+            run: open.run,
+            batch: self.floor.batch.clone(),
+            slot: self.slot_config().name.clone(),
+            chain: device.key.chain.clone(),
+        })
+        .await?;
+        self.admit_to(&product, true).await?;
+        self.resumed = Some(open);
+        Ok(product)
+    }
+
+    /// Finishes an interrupted run: the whole plan again, from its first operation.
+    async fn go_on(&mut self, device: DeviceRecord, info: ChipInfo, product: &Product) -> Result<Verdict, Stopped> {
+        let expected = self.resumed.as_ref().map(|open| open.chip);
+        if expected != Some(info.chip) {
+            let detail = format!("chip {} with the IMEI of an open run", info.chip);
+            return Err(Failure::new(FailureCode::UnitSwapped, detail).into());
+        }
+        fits(&info, product)?;
+        let device = self.write(device, &info, product).await?;
+        Ok(self.verify_boots(device, product).await?)
+    }
+
+    /// Goes on under the id of a run that a restart of the controller cut off before anything was changed.
+    async fn restart(&mut self, unfinished: &UnfinishedRun, device: &DeviceRecord) -> Result<(), RunError> {
+        self.draft.update(|record| {
+            record.run = unfinished.run;
+            record.batch = unfinished.batch.clone();
+            record.started = unfinished.started;
+        });
+        self.active = self.floor.active.take(unfinished.run);
+        self.draft.set_begun();
+        self.append(Fact::RunResumed {
+            run: unfinished.run,
+            batch: self.floor.batch.clone(),
+            slot: self.slot_config().name.clone(),
+            chain: device.key.chain.clone(),
+        })
+        .await
+    }
+
+    /// From a chip that said who it is to a module that is back in normal mode: `load`, `backup`, gate, `flash`,
+    /// `reset`. A module that falls silent gets a fresh start within the budget.
+    async fn write(
+        &mut self,
+        mut device: DeviceRecord,
+        info: &ChipInfo,
+        product: &Product,
+    ) -> Result<DeviceRecord, RunError> {
+        let mut backup = self.resumed.as_ref().map(|open| open.backup.clone());
+        let mut table = None;
+        let mut authority = None;
+        let mut reentries = 0;
+        loop {
+            if let (None, Some(stored)) = (&table, &backup) {
+                table = Some(stored_table(&self.floor.vault, stored).await?);
+            }
+            let source = table.as_deref().map_or(TableSource::Module, TableSource::Backup);
+            let bound = self.load(&device, product, source).await?;
+            let stored = match &backup {
+                Some(stored) => stored.clone(),
+                None => self.backup(&device, product, &bound).await?,
+            };
+            backup = Some(stored.clone());
+            let permission = match authority.take() {
+                Some(given) if super::backup::Authority::covers(&given, info.chip, &bound.plan.summary()) => given,
+                _ => self.open_gate(product, &bound, &stored).await?,
+            };
+            match self.flash(&device, product, &bound, &permission).await {
+                Ok(()) => return Ok(self.reset(&device, product).await?),
+                Err(RunError::Failed(failure))
+                    if matches!(failure.code, FailureCode::EdlSilent | FailureCode::UsbError)
+                        && reentries < product.profile.budgets.reentries =>
+                {
+                    tracing::warn!(code = %failure.code, detail = failure.detail, "a fresh start of the programmer");
+                    reentries += 1;
+                    authority = Some(permission);
+                    let (again, found) = self.reenter(&device, product).await?;
+                    if found.chip != info.chip {
+                        let detail = format!("chip {} where {} was", found.chip, info.chip);
+                        return Err(Failure::new(FailureCode::UnitSwapped, detail).into());
+                    }
+                    device = again;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
+
+fn imei_of(run: &UnfinishedRun) -> Option<Imei> {
+    run.identity.as_ref().and_then(|identity| identity.imei)
+}

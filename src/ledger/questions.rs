@@ -1,0 +1,179 @@
+//! The questions that the index answers, and the decision of claims.
+
+use std::collections::BTreeMap;
+
+use rusqlite::{OptionalExtension, ToSql, params};
+
+use crate::domain::{BatchId, ChipId, Fact, FailureCode, Imei, KeyHash, Outcome, RunId, RunState};
+
+use super::LedgerError;
+use super::index::{Index, parsed};
+use super::run::{Body, OpenRun, UnfinishedRun};
+
+/// A run asks for a unit.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ClaimRequest {
+    /// The run.
+    pub run: RunId,
+    /// The chip that was read.
+    pub chip: ChipId,
+    /// The IMEI that the module reported before.
+    pub imei: Imei,
+    /// The digest of the key that the chip trusts.
+    pub key_hash: KeyHash,
+}
+
+/// What became of a claim. The fact that says so is durable.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ClaimAnswer {
+    /// The unit is this run's.
+    Granted {
+        /// Which attempt at the unit it is, from 1.
+        attempt: u32,
+    },
+    /// Another run has it.
+    Refused {
+        /// That run.
+        holder: RunId,
+        /// `ImeiDuplicate`: the IMEI belongs to another chip. `UnitSwapped`: the chip came with another IMEI before,
+        /// or an open run has it.
+        code: FailureCode,
+    },
+}
+
+/// What the finished runs of a batch are.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct BatchCounts {
+    /// Finished runs by outcome; outcomes that did not occur are missing.
+    pub runs: BTreeMap<Outcome, u32>,
+    /// Units with a finished run that was not aborted.
+    pub units: u32,
+}
+
+/// A claim, decided.
+pub(super) struct Decision {
+    pub(super) answer: ClaimAnswer,
+    /// What must be durable before the answer is given; nothing when the run has the unit already.
+    pub(super) fact: Option<Fact>,
+}
+
+impl Index {
+    /// Decides a claim from everything that was written, and what is about to be.
+    pub(super) fn decide(&self, request: &ClaimRequest) -> Result<Decision, LedgerError> {
+        let body = self.body(request.run)?;
+        if body.batch.is_none() {
+            return Err(LedgerError::Refused { reason: format!("run {} was not started", request.run) });
+        }
+        let refused = |holder, code| {
+            let ClaimRequest { run, chip, imei, .. } = *request;
+            let fact = Some(Fact::ClaimRefused { run, chip, imei, holder, code });
+            Ok(Decision { answer: ClaimAnswer::Refused { holder, code }, fact })
+        };
+        if let Some(claim) = &body.claim {
+            if claim.chip == request.chip && claim.imei == request.imei {
+                return Ok(Decision { answer: ClaimAnswer::Granted { attempt: claim.attempt }, fact: None });
+            }
+            return refused(request.run, FailureCode::UnitSwapped);
+        }
+        let (chip, imei) = (request.chip.to_string(), request.imei.to_string());
+        let other_chip = "SELECT run FROM claims WHERE imei = ?1 AND chip <> ?2 ORDER BY seq DESC LIMIT 1";
+        if let Some(holder) = self.run_of(other_chip, params![imei, chip])? {
+            return refused(holder, FailureCode::ImeiDuplicate);
+        }
+        let other_imei = "SELECT run FROM claims WHERE chip = ?1 AND imei <> ?2 ORDER BY seq DESC LIMIT 1";
+        if let Some(holder) = self.run_of(other_imei, params![chip, imei])? {
+            return refused(holder, FailureCode::UnitSwapped);
+        }
+        // A run that changed nothing and whose process died does not keep its unit from being run again.
+        let open = "SELECT run FROM runs WHERE chip = ?1 AND finished IS NULL AND (intent OR touched > ?2) LIMIT 1";
+        if let Some(holder) = self.run_of(open, params![chip, self.opened_at])? {
+            return refused(holder, FailureCode::UnitSwapped);
+        }
+        let earlier: u32 =
+            self.connection.query_row("SELECT count(*) FROM claims WHERE chip = ?1", [chip], |row| row.get(0))?;
+        let attempt = earlier.saturating_add(1);
+        let ClaimRequest { run, chip, imei, key_hash } = request.clone();
+        let fact = Some(Fact::Claimed { run, chip, key_hash, imei, attempt });
+        Ok(Decision { answer: ClaimAnswer::Granted { attempt }, fact })
+    }
+
+    fn run_of(&self, sql: &str, values: &[&dyn ToSql]) -> Result<Option<RunId>, LedgerError> {
+        Ok(self.connection.query_row(sql, values, |row| parsed(row, 0)).optional()?)
+    }
+
+    /// Unfinished runs for which a condition holds, by the order in which they began.
+    fn bodies(&self, condition: &str, values: &[&dyn ToSql]) -> Result<Vec<(RunId, RunState, Body)>, LedgerError> {
+        let sql = format!(
+            "SELECT run, touched > {} AND NOT interrupted, body FROM runs
+             WHERE finished IS NULL AND {condition} ORDER BY run",
+            self.opened_at
+        );
+        let mut statement = self.connection.prepare(&sql)?;
+        let rows = statement.query_map(values, |row| {
+            let state = if row.get(1)? { RunState::Running } else { RunState::Interrupted };
+            Ok((parsed::<RunId>(row, 0)?, state, row.get::<_, String>(2)?))
+        })?;
+        rows.map(|row| {
+            let (run, state, body) = row?;
+            Ok((run, state, serde_json::from_str(&body)?))
+        })
+        .collect()
+    }
+
+    pub(super) fn open_runs(&self, condition: &str, values: &[&dyn ToSql]) -> Result<Vec<OpenRun>, LedgerError> {
+        let condition = format!("intent AND {condition}");
+        let runs = self.bodies(&condition, values)?;
+        runs.into_iter()
+            .map(|(run, state, body)| {
+                let incomplete = || LedgerError::Index { reason: format!("run {run} has an intent and is incomplete") };
+                body.open(run, state).ok_or_else(incomplete)
+            })
+            .collect()
+    }
+
+    pub(super) fn unfinished_runs(&self) -> Result<Vec<UnfinishedRun>, LedgerError> {
+        let runs = self.bodies("NOT intent", &[])?;
+        Ok(runs.into_iter().filter_map(|(run, state, body)| body.unfinished(run, state)).collect())
+    }
+
+    pub(super) fn contested(&self, run: RunId) -> Result<Option<RunId>, LedgerError> {
+        self.run_of("SELECT run FROM contested WHERE holder = ?1 ORDER BY seq LIMIT 1", params![run.to_string()])
+    }
+
+    pub(super) fn imei_holder(&self, imei: Imei) -> Result<Option<(ChipId, RunId)>, LedgerError> {
+        let sql = "SELECT chip, run FROM claims WHERE imei = ?1 ORDER BY seq DESC LIMIT 1";
+        let found = self.connection.query_row(sql, [imei.to_string()], |row| Ok((parsed(row, 0)?, parsed(row, 1)?)));
+        Ok(found.optional()?)
+    }
+
+    pub(super) fn batch_counts(&self, batch: &BatchId) -> Result<BatchCounts, LedgerError> {
+        let mut counts = BatchCounts::default();
+        let sql = "SELECT outcome, count(*) FROM runs WHERE batch = ?1 AND finished NOT NULL GROUP BY outcome";
+        let mut statement = self.connection.prepare(sql)?;
+        let rows = statement.query_map([batch.as_str()], |row| Ok((row.get::<_, String>(0)?, row.get(1)?)))?;
+        for row in rows {
+            let (word, count): (String, u32) = row?;
+            if let Some(outcome) = Outcome::ALL.into_iter().find(|outcome| outcome.as_str() == word) {
+                counts.runs.insert(outcome, count);
+            }
+        }
+        counts.units = self.connection.query_row(
+            "SELECT count(DISTINCT unit) FROM runs WHERE batch = ?1 AND finished NOT NULL AND outcome <> ?2",
+            params![batch.as_str(), Outcome::Aborted.as_str()],
+            |row| row.get(0),
+        )?;
+        Ok(counts)
+    }
+
+    pub(super) fn attempts(&self, chip: ChipId) -> Result<u32, LedgerError> {
+        let sql = "SELECT count(*) FROM claims WHERE chip = ?1";
+        Ok(self.connection.query_row(sql, [chip.to_string()], |row| row.get(0))?)
+    }
+
+    /// When a run finished: the number of its entry.
+    pub(super) fn finished_at(&self, run: RunId) -> Result<Option<u64>, LedgerError> {
+        let sql = "SELECT finished FROM runs WHERE run = ?1 AND finished NOT NULL";
+        let seq: Option<i64> = self.connection.query_row(sql, [run.to_string()], |row| row.get(0)).optional()?;
+        Ok(seq.and_then(|seq| u64::try_from(seq).ok()))
+    }
+}

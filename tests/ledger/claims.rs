@@ -1,0 +1,185 @@
+//! Who owns a unit, and which facts are refused.
+
+use std::sync::Arc;
+
+use stationmaster::domain::{Fact, FailureCode, Outcome, RunState};
+use stationmaster::host::{Clock, MemoryDisk, OsDisk};
+use stationmaster::ledger::{ClaimAnswer, IndexPlace, Ledger, LedgerError, WriterMode};
+
+use crate::facts::{self, open, request, run};
+
+fn refused(holder: u8, code: FailureCode) -> ClaimAnswer {
+    ClaimAnswer::Refused { holder: run(holder), code }
+}
+
+async fn start(ledger: &Ledger, numbers: &[u8]) {
+    for number in numbers {
+        ledger.append(facts::started(*number)).await.expect("durable");
+    }
+}
+
+#[tokio::test]
+async fn of_two_equal_imeis_exactly_one_is_first() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let mode = WriterMode::Thread;
+    let path = directory.path().join("state");
+    let ledger = Ledger::open(Arc::new(OsDisk::new()), Clock::real(), path, mode, IndexPlace::File).await;
+    let ledger = ledger.expect("opened");
+    let numbers: Vec<u8> = (1..=16).collect();
+    start(&ledger, &numbers).await;
+    let mut tasks = tokio::task::JoinSet::new();
+    for number in numbers {
+        let ledger = ledger.clone();
+        tasks.spawn(async move { (number, ledger.claim(request(number, number, 1)).await.expect("answered")) });
+    }
+    let (granted, others): (Vec<_>, Vec<_>) =
+        tasks.join_all().await.into_iter().partition(|(_, answer)| *answer == ClaimAnswer::Granted { attempt: 1 });
+    assert_eq!((granted.len(), others.len()), (1, 15));
+    let holder = granted[0].0;
+    assert!(others.iter().all(|(_, answer)| *answer == refused(holder, FailureCode::ImeiDuplicate)));
+    assert!(ledger.is_contested(run(holder)).await.expect("answered").is_some());
+    assert_eq!(ledger.is_contested(run(others[0].0)).await.expect("answered"), None);
+    ledger.close().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_binding_of_imei_and_chip_outlives_its_run() {
+    let disk = MemoryDisk::new();
+    let ledger = open(&disk).await.expect("opened");
+    start(&ledger, &[1, 2, 3, 4]).await;
+    let granted = |attempt| ClaimAnswer::Granted { attempt };
+    assert_eq!(ledger.claim(request(1, 1, 1)).await.expect("answered"), granted(1));
+    assert_eq!(ledger.claim(request(1, 1, 1)).await.expect("answered"), granted(1), "asked again");
+    let head = *ledger.head().borrow();
+    assert_eq!(head, 5, "which writes nothing");
+    assert_eq!(ledger.claim(request(2, 1, 1)).await.expect("answered"), refused(1, FailureCode::UnitSwapped));
+    ledger.append(facts::finished(1, Outcome::Held)).await.expect("durable");
+    ledger.close().await;
+
+    let ledger = open(&disk).await.expect("opened");
+    assert_eq!(ledger.claim(request(2, 1, 1)).await.expect("answered"), granted(2));
+    assert_eq!(ledger.claim(request(3, 3, 1)).await.expect("answered"), refused(2, FailureCode::ImeiDuplicate));
+    assert_eq!(ledger.claim(request(4, 1, 4)).await.expect("answered"), refused(2, FailureCode::UnitSwapped));
+    assert_eq!(ledger.is_contested(run(2)).await.expect("answered"), Some(run(3)));
+    assert_eq!(ledger.imei_holder(facts::imei(1)).await.expect("answered"), Some((facts::chip(1), run(2))));
+    assert_eq!(ledger.attempts(facts::chip(1)).await.expect("answered"), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_whose_process_died_keeps_its_unit_only_if_it_changed_it() {
+    let disk = MemoryDisk::new();
+    let ledger = open(&disk).await.expect("opened");
+    start(&ledger, &[1]).await;
+    ledger.claim(request(1, 1, 1)).await.expect("answered");
+    facts::up_to_intent(&ledger, 2).await.expect("durable");
+    let open_now = ledger.open_run_by_chip(facts::chip(2)).await.expect("answered").expect("open");
+    assert_eq!((open_now.state, open_now.interruption), (RunState::Running, None));
+    ledger.close().await;
+
+    let ledger = open(&disk).await.expect("opened");
+    let unfinished = ledger.unfinished_runs().await.expect("answered");
+    assert_eq!(
+        unfinished.iter().map(|found| (found.run, found.state)).collect::<Vec<_>>(),
+        [(run(1), RunState::Interrupted)]
+    );
+    start(&ledger, &[3, 4]).await;
+    assert_eq!(ledger.claim(request(3, 1, 1)).await.expect("answered"), ClaimAnswer::Granted { attempt: 2 });
+    assert_eq!(ledger.claim(request(4, 2, 2)).await.expect("answered"), refused(2, FailureCode::UnitSwapped));
+    let found = ledger.open_run_by_imei(facts::imei(2)).await.expect("answered").expect("open");
+    assert_eq!((found.run, found.state), (run(2), RunState::Interrupted));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_interrupted_run_is_resumed_with_its_first_backup() {
+    let disk = MemoryDisk::new();
+    let ledger = open(&disk).await.expect("opened");
+    facts::up_to_intent(&ledger, 1).await.expect("durable");
+    ledger.append(Fact::Staged { run: run(1), bytes: 7, bytes_read_back: 7, bad_blocks: 0 }).await.expect("durable");
+    ledger.append(facts::interrupted(1)).await.expect("durable");
+    let found = ledger.open_runs().await.expect("answered").pop().expect("open");
+    assert_eq!((found.state, found.staged), (RunState::Interrupted, Some(7)));
+    assert_eq!(found.interruption.expect("known").code, FailureCode::Unplugged);
+
+    ledger.append(facts::resumed(1)).await.expect("durable");
+    let later = Fact::BackupStored { run: run(1), backup: facts::backup(1, 1) };
+    ledger.append(later).await.expect("a later read may be stored");
+    let error = ledger.append(facts::intent(1, 1)).await.expect_err("and is never the valid one");
+    assert!(matches!(error, LedgerError::Refused { .. }), "{error}");
+    ledger.append(facts::intent(1, 0)).await.expect("durable");
+    let found = ledger.open_runs().await.expect("answered").pop().expect("open");
+    assert_eq!((found.state, found.staged, found.resumed), (RunState::Running, None, true));
+    assert_eq!((found.slot.as_str(), found.chains.len(), found.batch.as_str()), ("A2", 2, "B-1"));
+    assert_eq!((found.backup, found.identity_before), (facts::backup(1, 0), facts::identity(1)));
+    ledger.append(facts::finished(1, Outcome::Pass)).await.expect("durable");
+    assert!(ledger.open_runs().await.expect("answered").is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn facts_that_break_the_gate_are_refused_and_nothing_is_written() {
+    let disk = MemoryDisk::new();
+    let ledger = open(&disk).await.expect("opened");
+    facts::up_to_intent(&ledger, 1).await.expect("durable");
+    ledger.append(facts::finished(1, Outcome::Pass)).await.expect("durable");
+    ledger.append(facts::station_started(true)).await.expect("durable");
+    start(&ledger, &[2]).await;
+    ledger.append(facts::admitted(2)).await.expect("durable");
+    ledger.claim(request(2, 2, 2)).await.expect("answered");
+    let head = *ledger.head().borrow();
+    let foreign = Fact::BackupStored { run: run(2), backup: facts::backup(1, 0) };
+    let claimed = Fact::Claimed {
+        run: run(2),
+        chip: facts::chip(2),
+        key_hash: facts::key_hash(),
+        imei: facts::imei(2),
+        attempt: 1,
+    };
+    for fact in [
+        facts::intent(2, 0),
+        facts::interrupted(2),
+        foreign,
+        claimed,
+        facts::finished(1, Outcome::Fail),
+        facts::resumed(1),
+        facts::station_started(false),
+    ] {
+        let error = ledger.append(fact.clone()).await.expect_err("refused");
+        assert!(matches!(error, LedgerError::Refused { .. }), "{fact:?}: {error}");
+    }
+    assert!(matches!(ledger.claim(request(9, 9, 9)).await, Err(LedgerError::Refused { .. })), "never started");
+    assert_eq!(*ledger.head().borrow(), head);
+    let amendment = Fact::Quarantined { run: run(1), code: FailureCode::ImeiDuplicate, other: None };
+    ledger.append(amendment).await.expect("an amendment may follow the end");
+    ledger.append(facts::backup_stored(2)).await.expect("durable");
+    ledger.append(facts::intent(2, 0)).await.expect("now it may");
+    assert_eq!(ledger.simulated().await.expect("answered"), Some(true));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_batch_counts_units_that_were_judged() {
+    let disk = MemoryDisk::new();
+    let ledger = open(&disk).await.expect("opened");
+    let batch: stationmaster::domain::BatchId = "B-1".parse().expect("a name");
+    for (number, outcome) in [(1, Outcome::Pass), (2, Outcome::Aborted), (3, Outcome::Fail)] {
+        start(&ledger, &[number]).await;
+        ledger.append(facts::finished(number, outcome)).await.expect("durable");
+    }
+    let counts = ledger.batch_counts(batch.clone()).await.expect("answered");
+    assert_eq!((counts.units, counts.runs.values().sum::<u32>()), (2, 3));
+    assert_eq!(ledger.finished_in_batch(batch).await.expect("answered"), 2);
+    assert_eq!(ledger.finished_at(run(1)).await.expect("answered"), Some(2));
+    assert_eq!(ledger.finished_at(run(9)).await.expect("answered"), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_fact_that_is_too_long_harms_nothing_else() {
+    let disk = MemoryDisk::new();
+    let ledger = open(&disk).await.expect("opened");
+    start(&ledger, &[1]).await;
+    let mut fact = facts::started(2);
+    if let Fact::RunStarted { identity: Some(identity), .. } = &mut fact {
+        identity.imei_text = "x".repeat(300_000);
+    }
+    let error = ledger.append(fact).await.expect_err("too long");
+    assert!(matches!(error, LedgerError::TooLong { .. }), "{error}");
+    ledger.append(facts::started(2)).await.expect("durable");
+}

@@ -44,7 +44,7 @@ pub struct OperatorSpec {
 /// One fault of one unit.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct FaultSpec {
-    /// Its name, one of [`FAULTS`.
+    /// Its name, one of [`FAULTS`](super::FAULTS).
     pub fault: String,
     /// The unit, by its number on the line, from 1.
     pub unit: u32,

@@ -120,4 +120,16 @@ mod tests {
         let noisy = noisy_frame("AT+CFUN?", &Reply::ok(vec!["+CFUN: 1".into()]));
         assert!(noisy.windows(8).any(|window| window == b"+CFUN: 1"));
     }
+
+    proptest::proptest! {
+        #[test]
+        fn lines_do_not_depend_on_the_split(bytes in proptest::collection::vec(0_u8.., 0..100), split in 0_usize..100) {
+            let split = split.min(bytes.len());
+            let whole = AtLine::default().take(&bytes).1;
+            let mut port = AtLine::default();
+            let mut lines = port.take(&bytes[..split]).1;
+            lines.extend(port.take(&bytes[split..]).1);
+            proptest::prop_assert_eq!(lines, whole);
+        }
+    }
 }

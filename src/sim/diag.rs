@@ -112,4 +112,22 @@ mod tests {
         assert!(port.take(&[0x4b, 0x65, 0x01, 0x00, 0x54, 0x0e, 0x7e]).is_empty());
         assert!(encode(&[0x7e, 0x7d]).starts_with(&[0x7d, 0x5e, 0x7d, 0x5d]));
     }
+
+    proptest::proptest! {
+        #[test]
+        fn frames_survive_any_split_and_noise_never_panics(
+            payload in proptest::collection::vec(0_u8.., 1..40),
+            noise in proptest::collection::vec(0_u8.., 0..200),
+            split in 0_usize..80,
+        ) {
+            let frame = encode(&payload);
+            let split = split.min(frame.len());
+            let mut port = DiagPort::default();
+            port.take(&noise);
+            port.take(&[FLAG]);
+            let mut answers = port.take(&frame[..split]);
+            answers.extend(port.take(&frame[split..]));
+            proptest::prop_assert_eq!(answers.len(), 1);
+        }
+    }
 }

@@ -224,4 +224,36 @@ mod tests {
         assert_eq!(pull(b"\x7fELF\x02"), Err(STATUS_BAD_HEADER));
         assert_eq!(pull(&[0xff; 64]), Err(STATUS_BAD_HEADER));
     }
+
+    proptest::proptest! {
+        #[test]
+        fn no_image_makes_a_rom_read_for_ever(
+            wide in proptest::bool::ANY,
+            header in proptest::collection::vec(0_u8.., 0x100),
+            offset in 0_u32..0x100,
+            count in 0_u16..80,
+        ) {
+            let mut file = header;
+            file[..5].copy_from_slice(if wide { b"\x7fELF\x02" } else { b"\x7fELF\x01" });
+            file[0x1c..0x20].copy_from_slice(&offset.to_le_bytes());
+            file[0x20..0x28].copy_from_slice(&u64::from(offset).to_le_bytes());
+            let at = if wide { 0x38 } else { 0x2c };
+            file[at..at + 2].copy_from_slice(&count.to_le_bytes());
+            let mut image = Image::default();
+            let mut pieces = 0_u32;
+            while let Some(Ok(piece)) = image.wants() {
+                proptest::prop_assert!(piece.offset + piece.length <= IMAGE_BYTES_MAX);
+                let mut bytes = vec![0; usize::try_from(piece.length).expect("bounded")];
+                for (index, byte) in bytes.iter_mut().enumerate() {
+                    let at = usize::try_from(piece.offset).expect("bounded") + index;
+                    *byte = file.get(at).copied().unwrap_or(0);
+                }
+                image.put(piece, &bytes);
+                pieces += 1;
+                if pieces > 300 {
+                    break;
+                }
+            }
+        }
+    }
 }

@@ -142,4 +142,17 @@ mod tests {
         let long = format!("<?xml version=\"1.0\"?><data><nop value=\"{}\"/></data>", "x".repeat(4096));
         assert_eq!(Command::parse(long.as_bytes()), Err("XML too long"));
     }
+
+    proptest::proptest! {
+        #[test]
+        fn attributes_come_back_and_no_input_panics(value in "[ -~]{0,40}", bytes in proptest::collection::vec(0_u8.., 0..300)) {
+            let _ = Command::parse(&bytes);
+            let text = format!("<?xml version=\"1.0\" ?><data><nop a=\"{}\" /></data>", escape(&value));
+            let command = Command::parse(text.as_bytes());
+            proptest::prop_assert_eq!(command.as_ref().ok().and_then(|command| command.get("a")), Some(value.as_str()));
+            for cut in 0..text.len() {
+                proptest::prop_assert!(Command::parse(&text.as_bytes()[..cut]).is_err());
+            }
+        }
+    }
 }

@@ -424,3 +424,57 @@ fn hubs_of(slots: &[SimSlot]) -> Vec<Hub> {
     }
     hubs.into_values().collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::models::MODELS;
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn all_behind_one_root_port_share_its_bandwidth() {
+        let slot = |name: &str, port: &str| SimSlot {
+            name: name.parse().expect("a name"),
+            usb2: format!("pci-0/usb2/{port}").parse().expect("a chain"),
+            usb3: None,
+        };
+        let slots = [slot("A1", "1.1"), slot("A2", "1.2.1"), slot("B1", "2.1")];
+        let world = World::new(&slots, Clock::real(), Random::seeded(1)).expect("a fixture");
+        let attached: Vec<Attachment> = (1..)
+            .zip(&slots)
+            .map(|(unit, slot)| {
+                let _supply = world.register(unit);
+                world.plug(unit, &slot.name).expect("a free slot");
+                world.attach(unit, Face::edl(&MODELS[0], MODELS[0].chip_id(unit)))
+            })
+            .collect();
+        let second = Duration::from_secs(1);
+        assert_eq!(attached[0].carry(33_000_000), second);
+        assert_eq!(attached[1].carry(33_000_000), 2 * second, "behind a second hub, but the same root port");
+        assert_eq!(attached[2].carry(33_000_000), second);
+        assert_eq!(world.listing().hubs.len(), 3);
+        assert_eq!(world.listing().devices.len(), 3);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn hints_are_lost_now_and_then_and_the_same_ones_for_a_seed() {
+        let slots = [SimSlot {
+            name: "A1".parse().expect("a name"),
+            usb2: "pci-0/usb2/1.1".parse().expect("a chain"),
+            usb3: None,
+        }];
+        let count = || {
+            let world = World::new(&slots, Clock::real(), Random::seeded(5)).expect("a fixture");
+            let _supply = world.register(1);
+            for _ in 0..100 {
+                world.plug(1, &slots[0].name).expect("a free slot");
+                let attachment = world.attach(1, Face::edl(&MODELS[0], MODELS[0].chip_id(1)));
+                drop(attachment);
+                world.unplug(&slots[0].name).expect("a slot");
+            }
+            *world.hints().borrow()
+        };
+        let hints = count();
+        assert!((200..300).contains(&hints), "{hints} of 300");
+        assert_eq!(hints, count());
+    }
+}

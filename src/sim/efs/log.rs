@@ -1,0 +1,270 @@
+//! The log of a simulated EFS: blocks of one generation, replayed from the first record to the last.
+//!
+//! A generation begins with a snapshot of all items, closed by a record that says so, and goes on with one page per
+//! change. When it has grown long it is compacted: a new generation is written into erased blocks, and only when it
+//! is complete are the old blocks erased. So a power cut at any page leaves the items of before or of after.
+
+use crate::domain::PageRange;
+use crate::sim::nand::{Nand, NandError, PageState};
+
+use super::items::Items;
+use super::page::{Record, Superblock};
+
+/// A generation with this many blocks more than its snapshot needs is compacted.
+const EXTRA_BLOCKS_MAX: usize = 4;
+
+/// Why the EFS cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum EfsError {
+    /// The module's table has no partition of that name.
+    #[error("no partition {0}")]
+    NoPartition(&'static str),
+    /// No erased block is left, and none that the file system may erase: what a restore that programs blank pages
+    /// leads to.
+    #[error("ran out of good blocks in the log")]
+    NoGoodBlocks,
+    /// There is no file system to write to.
+    #[error("no file system")]
+    Lost,
+    /// An item is longer than a page.
+    #[error("an item of {bytes} bytes does not fit")]
+    TooLong {
+        /// Bytes of its path and content.
+        bytes: usize,
+    },
+    /// The NAND failed.
+    #[error(transparent)]
+    Nand(#[from] NandError),
+}
+
+/// A file system found in a partition.
+#[derive(Debug)]
+pub(super) struct Log {
+    range: PageRange,
+    generation: u32,
+    /// Its blocks, in order.
+    blocks: Vec<u64>,
+    /// The next page of the last block; `None` when that is full.
+    next: Option<u64>,
+    /// What is in it.
+    pub(super) items: Items,
+}
+
+/// The good blocks of a range with their superblocks, if they have any.
+fn survey(nand: &Nand, range: PageRange) -> Result<Vec<(u64, Option<Superblock>)>, NandError> {
+    let per_block = u64::from(nand.geometry().pages_per_block);
+    let mut found = Vec::new();
+    let mut page = vec![0; nand.page_bytes()];
+    for block in range.start / per_block..range.end() / per_block {
+        if nand.is_bad(block) {
+            continue;
+        }
+        let first = block * per_block;
+        let superblock = if nand.state(first) == PageState::Programmed {
+            nand.read(first, &mut page)?;
+            Superblock::decode(&page, nand.geometry())
+        } else {
+            None
+        };
+        found.push((block, superblock));
+    }
+    Ok(found)
+}
+
+fn is_blank(nand: &Nand, block: u64) -> bool {
+    let per_block = u64::from(nand.geometry().pages_per_block);
+    (block * per_block..(block + 1) * per_block).all(|page| nand.state(page) == PageState::Erased)
+}
+
+impl Log {
+    /// The file system in a range; `None` when there is none that is complete.
+    pub(super) fn mount(nand: &Nand, range: PageRange) -> Result<Option<Self>, EfsError> {
+        let survey = survey(nand, range)?;
+        let mut generations: Vec<u32> =
+            survey.iter().filter_map(|(_, found)| Some(found.as_ref()?.generation)).collect();
+        generations.sort_unstable();
+        generations.dedup();
+        for generation in generations.into_iter().rev() {
+            let mut blocks: Vec<(u32, u64)> = survey
+                .iter()
+                .filter_map(|(block, found)| {
+                    found.filter(|found| found.generation == generation).map(|f| (f.index, *block))
+                })
+                .collect();
+            blocks.sort_unstable();
+            let in_order = (0..).zip(&blocks).all(|(place, (index, _))| place == *index);
+            let blocks = blocks.into_iter().map(|(_, block)| block).collect();
+            if in_order && let Some(log) = Self::replay(nand, range, generation, blocks)? {
+                return Ok(Some(log));
+            }
+        }
+        Ok(None)
+    }
+
+    fn replay(nand: &Nand, range: PageRange, generation: u32, blocks: Vec<u64>) -> Result<Option<Self>, EfsError> {
+        let per_block = u64::from(nand.geometry().pages_per_block);
+        let mut items = Items::default();
+        let mut complete = false;
+        let mut page = vec![0; nand.page_bytes()];
+        for block in &blocks {
+            for number in block * per_block + 1..(block + 1) * per_block {
+                if nand.state(number) != PageState::Programmed {
+                    continue;
+                }
+                nand.read(number, &mut page)?;
+                match Record::decode(&page) {
+                    Some(Record::Item { path, data }) => items.set(&path, data),
+                    Some(Record::Removed { path }) => items.remove(&path),
+                    Some(Record::Complete) => complete = true,
+                    // Torn by a power cut, or blank but programmed: a used page without meaning.
+                    None => {}
+                }
+            }
+        }
+        let last = blocks.last().map_or(range.start, |block| block * per_block);
+        let used = (last..last + per_block).rev().find(|page| nand.state(*page) != PageState::Erased);
+        let next = used.map_or(last, |page| page + 1);
+        let next = (next < last + per_block).then_some(next);
+        Ok(complete.then_some(Self { range, generation, blocks, next, items }))
+    }
+
+    /// Puts a file system with these items into a range, whatever was there before.
+    pub(super) fn format(nand: &mut Nand, range: PageRange, items: &Items) -> Result<Self, EfsError> {
+        let per_block = u64::from(nand.geometry().pages_per_block);
+        for block in range.start / per_block..range.end() / per_block {
+            match nand.erase(block) {
+                Ok(()) | Err(NandError::BadBlock { .. } | NandError::EraseFailed { .. }) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        let mut log = Self { range, generation: 0, blocks: Vec::new(), next: None, items: Items::default() };
+        log.snapshot(nand, items)?;
+        Ok(log)
+    }
+
+    /// Stores an item, or takes it away.
+    pub(super) fn store(&mut self, nand: &mut Nand, path: &str, data: Option<&[u8]>) -> Result<(), EfsError> {
+        let path = path.to_owned();
+        let record = match data {
+            Some(data) => Record::Item { path, data: data.to_vec() },
+            None => Record::Removed { path },
+        };
+        let per_block = nand.geometry().pages_per_block as usize;
+        let snapshot_blocks = self.items.len() / (per_block - 1) + 1;
+        if self.next.is_none() && self.blocks.len() >= snapshot_blocks + EXTRA_BLOCKS_MAX {
+            let items = self.items.clone();
+            self.snapshot(nand, &items)?;
+        }
+        self.append(nand, record)
+    }
+
+    /// Writes a new generation with these items and erases all older ones.
+    fn snapshot(&mut self, nand: &mut Nand, items: &Items) -> Result<(), EfsError> {
+        // What a cut compaction left behind would be taken for part of the new generation.
+        self.erase_others(nand)?;
+        let mut next = Self {
+            range: self.range,
+            generation: self.generation + 1,
+            blocks: Vec::new(),
+            next: None,
+            items: Items::default(),
+        };
+        for (path, data) in items.iter() {
+            next.append(nand, Record::Item { path: path.to_owned(), data: data.to_vec() })?;
+        }
+        next.append(nand, Record::Complete)?;
+        next.erase_others(nand)?;
+        *self = next;
+        Ok(())
+    }
+
+    /// Erases the blocks of all other generations.
+    fn erase_others(&self, nand: &mut Nand) -> Result<(), EfsError> {
+        for (block, found) in survey(nand, self.range)? {
+            if found.is_some_and(|found| found.generation != self.generation) {
+                match nand.erase(block) {
+                    Ok(()) | Err(NandError::EraseFailed { .. }) => {}
+                    Err(error) => return Err(error.into()),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn append(&mut self, nand: &mut Nand, record: Record) -> Result<(), EfsError> {
+        let page = record.encode(nand.geometry()).ok_or_else(|| EfsError::TooLong {
+            bytes: match &record {
+                Record::Item { path, data } => path.len() + data.len(),
+                Record::Removed { path } => path.len(),
+                Record::Complete => 0,
+            },
+        })?;
+        loop {
+            let target = match self.next {
+                Some(next) => next,
+                None => self.begin_block(nand)?,
+            };
+            let per_block = u64::from(nand.geometry().pages_per_block);
+            match nand.program(target, &page) {
+                Ok(()) => {
+                    self.next = (!(target + 1).is_multiple_of(per_block)).then_some(target + 1);
+                    break;
+                }
+                // The rest of the block is given up; what it holds is still read.
+                Err(NandError::ProgramFailed { .. } | NandError::BadBlock { .. }) => self.rescue(nand, target)?,
+                Err(error) => return Err(error.into()),
+            }
+        }
+        match record {
+            Record::Item { path, data } => self.items.set(&path, data),
+            Record::Removed { path } => self.items.remove(&path),
+            Record::Complete => {}
+        }
+        Ok(())
+    }
+
+    /// Moves the last block, which went bad while it was written, to another one.
+    fn rescue(&mut self, nand: &mut Nand, failed: u64) -> Result<(), EfsError> {
+        let per_block = u64::from(nand.geometry().pages_per_block);
+        let old = failed / per_block;
+        self.blocks.retain(|block| *block != old);
+        let mut target = self.begin_block(nand)?;
+        let mut page = vec![0; nand.page_bytes()];
+        for number in old * per_block + 1..failed {
+            if nand.state(number) == PageState::Programmed {
+                nand.read(number, &mut page)?;
+                nand.program(target, &page)?;
+                target += 1;
+            }
+        }
+        self.next = (!target.is_multiple_of(per_block)).then_some(target);
+        Ok(())
+    }
+
+    /// Takes an erased block into the generation; returns its first free page.
+    fn begin_block(&mut self, nand: &mut Nand) -> Result<u64, EfsError> {
+        let per_block = u64::from(nand.geometry().pages_per_block);
+        let blocks = self.range.start / per_block..self.range.end() / per_block;
+        let after = self.blocks.last().map_or(blocks.start, |last| last + 1);
+        // Round and round, so that all blocks wear alike.
+        let order = (after..blocks.end).chain(blocks.start..after);
+        let count = u32::try_from(blocks.end - blocks.start).unwrap_or_default();
+        for block in order {
+            if nand.is_bad(block) || !is_blank(nand, block) {
+                continue;
+            }
+            let index = u32::try_from(self.blocks.len()).unwrap_or_default();
+            let superblock = Superblock { generation: self.generation, index }.encode(nand.geometry(), count);
+            match nand.program(block * per_block, &superblock) {
+                Ok(()) => {
+                    self.blocks.push(block);
+                    self.next = Some(block * per_block + 1);
+                    return Ok(block * per_block + 1);
+                }
+                Err(NandError::ProgramFailed { .. }) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(EfsError::NoGoodBlocks)
+    }
+}

@@ -1,0 +1,141 @@
+use super::*;
+use crate::sim::nand::{BlockFault, PagePool, PageState};
+use crate::sim::unit::identity;
+
+fn module(name: &str) -> (Nand, FlashMap, &'static Model) {
+    let model = Model::by_name(name).expect("a model");
+    let mut nand = Nand::in_memory(model.geometry, model.total_pages, &PagePool::new());
+    let map = FlashMap::of_model(model);
+    format(&mut nand, &map, &Items::of_unit(&identity(model, 3, 1))).expect("a format");
+    (nand, map, model)
+}
+
+fn items(nand: &Nand, map: &FlashMap) -> Items {
+    mount(nand, map).expect("a mount").items
+}
+
+#[test]
+fn items_survive_many_boots_and_compactions() {
+    let (mut nand, map, model) = module("EG25-G");
+    let range = map.range("efs2").expect("a partition");
+    nand.mark_bad(range.start / 64 + 6).expect("a block");
+    nand.fail_next(range.start / 64 + 8, BlockFault::Program);
+    let before = items(&nand, &map).digest();
+    let mut used_max = 0;
+    for boot in 1..=900 {
+        let mounted = start(&mut nand, &map, model).expect("a boot");
+        assert_eq!((mounted.state, mounted.items.boots()), (EfsState::Present, boot));
+        used_max = used_max.max((range.start..range.end()).filter(|p| nand.state(*p) != PageState::Erased).count());
+    }
+    assert_eq!(items(&nand, &map).digest(), before);
+    assert!(used_max < 64 * 14, "{used_max} pages: it was never compacted");
+    assert!(nand.is_bad(range.start / 64 + 8));
+}
+
+#[test]
+fn a_plausible_number_of_pages_is_used() {
+    for name in ["EG25-G", "EC25", "RM500Q-GL", "RM520N-GL"] {
+        let (nand, map, _) = module(name);
+        let range = map.range("efs2").expect("a partition");
+        let used = (range.start..range.end()).filter(|page| nand.state(*page) == PageState::Programmed).count();
+        assert!((200..1000).contains(&used), "{name}: {used}");
+    }
+}
+
+#[test]
+fn a_wiped_file_system_is_lost_then_a_skeleton_and_takes_the_golden_copy_with_it() {
+    let (mut nand, map, model) = module("RM500Q-GL");
+    assert!(is_golden(&nand, &map).expect("a mount"));
+    map.erase(&mut nand, map.range("efs2").expect("a partition")).expect("an erase");
+    assert_eq!(mount(&nand, &map).expect("a mount").state, EfsState::Lost);
+    assert!(matches!(write(&mut nand, &map, "/a", Some(&[1])), Err(EfsError::Lost)));
+    assert_eq!(start(&mut nand, &map, model).expect("a boot").state, EfsState::Lost);
+    let second = start(&mut nand, &map, model).expect("a boot");
+    assert_eq!((second.state, second.items.imei()), (EfsState::Skeleton, None));
+    assert!(!restore_golden(&mut nand, &map).expect("a mount"));
+}
+
+#[test]
+fn the_golden_copy_restores_what_it_holds() {
+    let (mut nand, map, _) = module("EC25");
+    let before = items(&nand, &map);
+    map.erase(&mut nand, map.range("efs2").expect("a partition")).expect("an erase");
+    assert!(restore_golden(&mut nand, &map).expect("a restore"));
+    assert_eq!(items(&nand, &map), before);
+}
+
+/// Reads a partition as a programmer does, and the pages that are blank.
+fn backup(nand: &Nand, map: &FlashMap, range: PageRange) -> Vec<Vec<u8>> {
+    let mut pages = Vec::new();
+    for page in range.start..range.end() {
+        let mut content = vec![0; nand.page_bytes()];
+        if map.read(nand, page, &mut content).is_ok() {
+            pages.push(content);
+        }
+    }
+    pages
+}
+
+#[test]
+fn a_raw_backup_restored_page_by_page_brings_everything_back() {
+    let (mut nand, map, model) = module("RM520N-GL");
+    let range = map.range("efs2").expect("a partition");
+    nand.mark_bad(range.start / 64 + 1).expect("a block");
+    format(&mut nand, &map, &Items::of_unit(&identity(model, 4, 1))).expect("a format");
+    for _ in 0..5 {
+        start(&mut nand, &map, model).expect("a boot");
+    }
+    let before = items(&nand, &map);
+    let pages = backup(&nand, &map, range);
+    map.erase(&mut nand, range).expect("an erase");
+    for (block, pages) in (0..).zip(pages.chunks(64)) {
+        let used = pages.iter().rposition(|page| page.iter().any(|byte| *byte != 0xff)).map_or(0, |last| last + 1);
+        map.program(&mut nand, range.start + block * 64, &pages[..used].concat()).expect("a program");
+    }
+    assert_eq!(items(&nand, &map), before);
+    assert_eq!(start(&mut nand, &map, model).expect("a boot").items.boots(), 6);
+}
+
+#[test]
+fn a_restore_that_programs_blank_pages_leaves_no_good_block() {
+    let (mut nand, map, model) = module("EG25-G");
+    let range = map.range("efs2").expect("a partition");
+    let pages = backup(&nand, &map, range);
+    map.erase(&mut nand, range).expect("an erase");
+    map.program(&mut nand, range.start, &pages.concat()).expect("a program");
+    assert!(matches!(start(&mut nand, &map, model), Err(EfsError::NoGoodBlocks)));
+}
+
+#[test]
+fn the_image_of_a_factory_package_is_a_skeleton() {
+    let (mut nand, map, model) = module("RM500Q-GL");
+    let range = map.range("efs2").expect("a partition");
+    let image = image(&Items::defaults(model), model.geometry, 88);
+    map.erase(&mut nand, range).expect("an erase");
+    map.program(&mut nand, range.start, &image).expect("a program");
+    let mounted = start(&mut nand, &map, model).expect("a boot");
+    assert_eq!(mounted.state, EfsState::Skeleton);
+    assert!(mounted.items.len() > 100 && !mounted.items.is_calibrated());
+    assert!(!is_golden(&nand, &map).expect("a mount"));
+}
+
+#[test]
+fn a_cut_compaction_leaves_the_items_of_before() {
+    let (nand, map, model) = module("EG25-G");
+    let range = map.range("efs2").expect("a partition");
+    let before = items(&nand, &map).digest();
+    // A generation that was begun and not finished, at each length.
+    for pages in [1, 64, 100] {
+        let (mut nand, _, _) = module("EG25-G");
+        let unfinished = image(&Items::defaults(model), model.geometry, 136);
+        let mut unfinished: Vec<Vec<u8>> = unfinished.chunks(2048).map(<[u8]>::to_vec).collect();
+        for (index, page) in (0..).zip(unfinished.iter_mut().step_by(64)) {
+            *page = Superblock { generation: 9, index }.encode(model.geometry, 136);
+        }
+        map.program(&mut nand, range.start + 64 * 20, &unfinished[..pages].concat()).expect("a program");
+        for _ in 0..300 {
+            start(&mut nand, &map, model).expect("a boot");
+        }
+        assert_eq!(items(&nand, &map).digest(), before, "{pages}");
+    }
+}

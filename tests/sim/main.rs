@@ -1,0 +1,8 @@
+//! The virtual factory, driven by hand-written bytes: what a cable sees.
+
+mod edl;
+mod faults;
+mod line;
+mod normal;
+mod package;
+mod rig;

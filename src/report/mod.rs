@@ -13,6 +13,7 @@ mod summary;
 mod writer;
 
 use crate::domain::{Fact, Sha256Digest};
+use crate::ledger::Entry;
 
 pub use check::{FileState, FileVerdict, rebuild, verify};
 pub use csv::{COLUMNS, SCHEMA, header, line, row};
@@ -30,6 +31,12 @@ pub struct Recorded<'a> {
     pub hash: Sha256Digest,
     /// What it says.
     pub fact: &'a Fact,
+}
+
+impl<'a> From<&'a Entry> for Recorded<'a> {
+    fn from(entry: &'a Entry) -> Self {
+        Self { seq: entry.seq, hash: entry.hash, fact: &entry.fact }
+    }
 }
 
 #[cfg(test)]

@@ -215,10 +215,23 @@ impl Summary {
         stopped.collect()
     }
 
-    /// Whether every unit passed and none is left over: what the exit status 0 means.
+    /// Whether the unit of a run that did not pass has passed in a later one. Not where it was quarantined: that is
+    /// for a lead to lift, whatever came later.
+    #[must_use]
+    pub fn passed_later(&self, line: &RunLine) -> bool {
+        let is_same_unit = |other: &&RunLine| match (line.chip, other.chip) {
+            (Some(chip), Some(other)) => chip == other,
+            _ => !line.imei.is_empty() && line.imei == other.imei,
+        };
+        let later = self.finished.iter().rev().take_while(|other| other.run != line.run);
+        let last = later.filter(|other| is_same_unit(other)).map(|other| other.outcome).next();
+        !line.flags.quarantined && last == Some(Outcome::Pass)
+    }
+
+    /// Whether every unit passed in its last run and none is left over: what the exit status 0 means.
     #[must_use]
     pub fn is_all_well(&self) -> bool {
-        self.not_passed().next().is_none() && self.interrupted().is_empty()
+        self.not_passed().all(|line| self.passed_later(line)) && self.interrupted().is_empty()
     }
 
     /// The summary as one JSON document.
@@ -237,14 +250,14 @@ impl Summary {
             "yield": self.pass_yield(),
             "first_pass_yield": self.first_pass_yield(),
             "all_well": self.is_all_well(),
-            "runs": self.finished.iter().map(RunLine::to_json).collect::<Vec<Value>>(),
+            "runs": self.finished.iter().map(|line| line.to_json(self.passed_later(line))).collect::<Vec<Value>>(),
             "interrupted": interrupted,
         })
     }
 }
 
 impl RunLine {
-    fn to_json(&self) -> Value {
+    fn to_json(&self, passed_later: bool) -> Value {
         let code = self.code.or(self.amended);
         json!({
             "run": self.run,
@@ -260,6 +273,7 @@ impl RunLine {
             "phase": self.phase,
             "flags": self.flags.to_string().split_whitespace().collect::<Vec<&str>>(),
             "attempt": self.attempt,
+            "passed_later": passed_later,
             "detail": self.detail,
             "sentence": code.map(FailureCode::sentence),
             "advice": code.map(FailureCode::advice),
@@ -375,6 +389,22 @@ mod tests {
         assert_eq!(json["runs"][0]["amended"], "IMEI_DUPLICATE");
         assert_eq!(json["runs"][0]["flags"], json!(["resumed", "quarantined", "simulated"]));
         assert_eq!(json["counts"]["PASS"], 1);
+    }
+
+    #[test]
+    fn a_unit_that_passed_in_the_end_is_well_unless_it_was_quarantined() {
+        let aborted = RunRecord { chip: None, outcome: Outcome::Aborted, ..record(1) };
+        let aborted = Fact::RunFinished(Box::new(aborted));
+        let passed = Fact::RunFinished(Box::new(RunRecord { run: run_id(2), ..record(1) }));
+        assert!(summary(&[aborted.clone(), passed.clone()]).is_all_well());
+        assert!(!summary(&[passed.clone(), aborted.clone()]).is_all_well());
+        assert!(!summary(std::slice::from_ref(&aborted)).is_all_well());
+
+        let flags = Flags { quarantined: true, ..Flags::default() };
+        let failed = Fact::RunFinished(Box::new(RunRecord { outcome: Outcome::Fail, flags, ..record(1) }));
+        assert!(!summary(&[failed, passed.clone()]).is_all_well());
+        let other_chip = ended(3, Outcome::Fail, Some(FailureCode::BandMissing), 1);
+        assert!(!summary(&[other_chip, passed]).is_all_well());
     }
 
     #[test]

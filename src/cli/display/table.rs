@@ -68,12 +68,13 @@ fn not_passed(summary: &Summary, line: &RunLine, columns: usize, style: Style) -
         Some(line.model.clone()),
         Some(line.imei.clone()),
         line.flags.quarantined.then(|| "QUARANTINE".to_owned()),
+        summary.passed_later(line).then(|| "passed later".to_owned()),
         (line.batch != *summary.batch()).then(|| format!("of batch {}", line.batch)),
     ];
     let head: Vec<String> = words.into_iter().flatten().filter(|word| !word.is_empty()).collect();
     let colour = if line.flags.quarantined { Some(Colour::Red) } else { colour };
     let mut lines = vec![style.paint(&style.cut(&head.join("  "), columns), colour)];
-    if let Some(code) = code {
+    if let Some(code) = code.filter(|_| !summary.passed_later(line)) {
         lines.extend(advice(code, &line.detail, columns));
     }
     lines

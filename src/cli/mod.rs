@@ -1,1 +1,155 @@
-//! In the making.
+//! The command line: one file per subcommand, and the only place that wires things together.
+//!
+//! Results go to standard output, everything else to standard error. The exit status says how it went: 0 all that was
+//! asked came out well; 1 some unit did not pass or is unfinished, or a verification found a difference; 2 bad usage,
+//! configuration or package, nothing touched; 3 the station cannot go on.
+
+mod check;
+mod completions;
+mod crash;
+mod devices;
+mod display;
+mod line;
+mod package;
+mod places;
+mod prepare;
+mod projections;
+mod report;
+mod run;
+mod schema;
+mod sim;
+mod verify;
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// How a command went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Status {
+    /// All that was asked came out well.
+    Good,
+    /// Some unit did not pass or is unfinished, or a verification found a difference.
+    NotAllGood,
+    /// Bad usage, configuration or package; nothing was touched.
+    Refused,
+    /// The station cannot go on.
+    Stuck,
+}
+
+impl From<Status> for ExitCode {
+    fn from(status: Status) -> Self {
+        Self::from(match status {
+            Status::Good => 0,
+            Status::NotAllGood => 1,
+            Status::Refused => 2,
+            Status::Stuck => 3,
+        })
+    }
+}
+
+#[derive(Debug, Parser)]
+#[command(name = "stationmaster", version, about, max_term_width = 100)]
+#[command(
+    after_help = "Exit status: 0 all well; 1 some unit did not pass or is unfinished, or a verification found a \
+                        difference; 2 bad usage, configuration or package, nothing touched; 3 the station cannot go on."
+)]
+struct Arguments {
+    /// Say more on standard error: -v what happens to each run, -vv every exchange. STATIONMASTER_LOG overrides.
+    #[arg(short, long, action = clap::ArgAction::Count, global = true)]
+    verbose: u8,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run a station: identify, back up, flash, verify and record every module that is put into a slot
+    Run(run::RunArguments),
+    /// Read stations, profiles and packages as `run` would, and say what is wrong with them
+    Check(check::CheckArguments),
+    /// What a firmware package would do to a module
+    #[command(subcommand)]
+    Package(package::PackageCommand),
+    /// What is plugged in where
+    Devices(devices::DevicesArguments),
+    /// Reports made from the ledger
+    #[command(subcommand)]
+    Report(report::ReportCommand),
+    /// Check the ledger's chain, and the reports against it
+    Verify(verify::VerifyArguments),
+    /// Simulated firmware
+    #[command(subcommand)]
+    Sim(sim::SimCommand),
+    /// The JSON schema of station or profile files, for editors
+    Schema(schema::SchemaArguments),
+    /// Completions for a shell
+    Completions(completions::CompletionArguments),
+}
+
+/// Runs the command that the process was started with.
+#[must_use]
+pub fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            let asked = !error.use_stderr();
+            let _closed_pipe = error.print();
+            return if asked { Status::Good } else { Status::Refused }.into();
+        }
+    };
+    start_logging(arguments.verbose);
+    match arguments.command {
+        Command::Run(arguments) => run::run(&arguments),
+        Command::Check(arguments) => check::run(&arguments),
+        Command::Package(command) => package::run(&command),
+        Command::Devices(arguments) => devices::run(&arguments),
+        Command::Report(command) => report::run(&command),
+        Command::Verify(arguments) => verify::run(&arguments),
+        Command::Sim(command) => sim::run(&command),
+        Command::Schema(arguments) => schema::run(&arguments),
+        Command::Completions(arguments) => completions::run(&arguments),
+    }
+    .into()
+}
+
+fn start_logging(verbose: u8) {
+    let default = match verbose {
+        0 => "error",
+        1 => "stationmaster=info,warn",
+        2 => "stationmaster=debug,info",
+        _ => "trace",
+    };
+    let filter = tracing_subscriber::EnvFilter::try_from_env("STATIONMASTER_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(default));
+    let ansi = std::io::IsTerminal::is_terminal(&std::io::stderr()) && std::env::var_os("NO_COLOR").is_none();
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(|| display::Stderr).with_ansi(ansi).init();
+}
+
+/// Prints to standard output. A reader that went away is nothing to complain about.
+pub(crate) fn print(text: &str) {
+    let mut out = std::io::stdout().lock();
+    let _closed_pipe = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}
+
+/// Prints bytes to standard output.
+pub(crate) fn print_bytes(bytes: &[u8]) {
+    let mut out = std::io::stdout().lock();
+    let _closed_pipe = out.write_all(bytes).and_then(|()| out.flush());
+}
+
+/// Prints to standard error.
+pub(crate) fn complain(text: impl std::fmt::Display) {
+    let _closed_pipe = writeln!(display::Stderr, "{text}");
+}
+
+/// Prints one JSON document.
+pub(crate) fn print_json(value: &serde_json::Value) {
+    print(&format!("{value:#}\n"));
+}
+
+/// The definition of the command line, for completions and the man page.
+pub(crate) fn definition() -> clap::Command {
+    <Arguments as clap::CommandFactory>::command()
+}

@@ -184,6 +184,13 @@ fn beside(file: &Path, text: &str) -> PathBuf {
     path
 }
 
+/// Whether a file is a profile rather than a station, as far as its keys tell: a profile has `models`. A file that
+/// cannot be read counts as a station, whose reader then says what is wrong with it.
+#[must_use]
+pub fn is_profile(disk: &dyn Disk, path: &Path) -> bool {
+    open(disk, path).is_ok_and(|(document, _)| document.node(&At::root().key("models")).is_some())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

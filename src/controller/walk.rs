@@ -113,6 +113,10 @@ impl Work {
         }
         let identity = match identified {
             Ok(identity) => identity,
+            // A restart met the module on its way into download mode: it is met again there.
+            Err(failure) if failure.code == FailureCode::Unplugged && self.has_leftover() => {
+                return Err(Stopped::Left("the module is changing its mode"));
+            }
             Err(failure) => {
                 self.begin(&device.key.chain, None).await?;
                 return Err(failure.into());
@@ -182,7 +186,9 @@ impl Work {
             let product = self.take_up(open, &device).await?;
             return self.go_on(device, info, &product).await;
         }
-        if self.floor.restarts.knows(|run| run.claim.as_ref().is_some_and(|(chip, ..)| *chip == info.chip)) {
+        let is_claimed =
+            self.floor.restarts.knows(|run| run.claim.as_ref().is_some_and(|(chip, ..)| *chip == info.chip));
+        if is_claimed || self.has_leftover() {
             // Its run had changed nothing: out of download mode, and from the start.
             self.put_back(&timeouts).await?;
             if let Some((device, DeviceMode::Normal(family))) = self.device() {
@@ -195,6 +201,12 @@ impl Work {
         self.note_chip(&info);
         self.begin(&device.key.chain, None).await?;
         Err(Failure::new(FailureCode::EdlUnknownUnit, format!("chip {}", info.chip)).into())
+    }
+
+    /// Whether a restart cut off a run in this slot that had changed nothing and not yet read the chip.
+    fn has_leftover(&self) -> bool {
+        let slot = &self.slot_config().name;
+        self.floor.restarts.knows(|run| run.claim.is_none() && run.slot == *slot)
     }
 
     /// Takes up an interrupted run: this work becomes that run.

@@ -7,6 +7,7 @@
 //! everything that is queued durable with one fsync, so that 64 slots cost as much as one. Whoever follows the ledger
 //! does so by sequence number; [`Ledger::head`] only wakes them.
 
+mod archive;
 mod error;
 mod index;
 mod line;
@@ -29,6 +30,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::domain::{BatchId, ChipId, Fact, Imei, RunId, limits};
 use crate::host::{Clock, Disk};
 
+pub use archive::read_all;
 pub use error::LedgerError;
 pub use index::IndexPlace;
 pub use line::Entry;
@@ -111,6 +113,12 @@ impl Ledger {
     pub async fn claim(&self, claim: ClaimRequest) -> Result<ClaimAnswer, LedgerError> {
         let wall = self.clock.wall();
         self.request(|reply| Request::Claim { claim: Box::new(claim), wall, reply }).await
+    }
+
+    /// Whether its writer still takes facts.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        !self.requests.is_closed()
     }
 
     /// The number of the last durable entry; 0 when there is none. Changes wake those who follow.

@@ -150,9 +150,7 @@ impl Body {
                 _ => Err("a backup belongs to the chip that its run has claimed"),
             },
             Fact::Intent { chip, backup, .. } => self.check_intent(*chip, *backup),
-            Fact::Staged { .. } | Fact::Flashed { .. } | Fact::RunInterrupted { .. } | Fact::RunResumed { .. }
-                if !self.has_intent() =>
-            {
+            Fact::Staged { .. } | Fact::Flashed { .. } | Fact::RunInterrupted { .. } if !self.has_intent() => {
                 Err("a run without an intent has changed nothing that could be staged, flashed or interrupted")
             }
             _ => Ok(()),

@@ -66,7 +66,8 @@ async fn the_chain_goes_on_across_segments_and_can_be_read_anywhere() {
 #[tokio::test(start_paused = true)]
 async fn damage_in_any_segment_stops_the_start_and_is_named() {
     let count = 60;
-    let damage: [(u32, &str, fn(&mut Vec<u8>)); 4] = [
+    type Damage = fn(&mut Vec<u8>);
+    let damage: [(u32, &str, Damage); 4] = [
         (1, "ledger-000001.jsonl, line 1", |bytes| bytes[3] ^= 1),
         (2, "ledger-000002.jsonl, line 3", |bytes| {
             let third = bytes.iter().enumerate().filter(|(_, byte)| **byte == b'\n').nth(1).expect("lines").0;

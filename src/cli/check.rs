@@ -1,0 +1,66 @@
+//! `check`: reads stations, profiles and packages as `run` would.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::{Status, complain, prepare, print};
+use crate::config;
+use crate::host::{Disk, EntryKind, OsDisk};
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct CheckArguments {
+    /// Station files, profiles, or package directories
+    #[arg(required = true)]
+    files: Vec<PathBuf>,
+}
+
+pub(crate) fn run(arguments: &CheckArguments) -> Status {
+    let disk: Arc<dyn Disk> = Arc::new(OsDisk::new());
+    let mut status = Status::Good;
+    for path in &arguments.files {
+        match check(&disk, path) {
+            Ok(words) => print(&format!("{}: {words}\n", path.display())),
+            Err(error) => {
+                complain(error.trim_end());
+                status = Status::Refused;
+            }
+        }
+    }
+    status
+}
+
+fn check(disk: &Arc<dyn Disk>, path: &Path) -> Result<String, String> {
+    if is_directory(disk, path) {
+        let package = prepare::open_package(disk, path)?;
+        let warnings: String = package.warnings().iter().map(|warning| format!("\n  note: {warning}")).collect();
+        return Ok(format!("a good {} package, digest {}{warnings}", package.kind().as_str(), package.digest()));
+    }
+    if config::is_profile(disk.as_ref(), path) {
+        let profile = prepare::profile(disk.as_ref(), path).map_err(|errors| errors.to_string())?;
+        check_package(disk, &profile)?;
+        return Ok(format!("a good profile for {}", profile.models.join(", ")));
+    }
+    let station = prepare::station(disk.as_ref(), path).map_err(|errors| errors.to_string())?;
+    for profile in &station.profiles {
+        check_package(disk, profile)?;
+    }
+    Ok(format!("a good station with {} slots and {} profiles", station.slots.len(), station.profiles.len()))
+}
+
+/// A package on disk is opened; a generated one is made by `run` and not here, where nothing is written.
+fn check_package(disk: &Arc<dyn Disk>, profile: &config::Profile) -> Result<(), String> {
+    match &profile.package {
+        config::PackageSource::Directory(_) => {
+            prepare::product(disk, &Arc::new(profile.clone()), Path::new("")).map(|_| ())
+        }
+        config::PackageSource::Simulated(_) => Ok(()),
+    }
+}
+
+fn is_directory(disk: &Arc<dyn Disk>, path: &Path) -> bool {
+    let (Some(name), parent) = (path.file_name(), path.parent()) else { return disk.list(path).is_ok() };
+    let parent = parent.filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    disk.list(parent).is_ok_and(|entries| {
+        entries.iter().any(|entry| entry.kind == EntryKind::Directory && Path::new(&entry.name) == name)
+    })
+}

@@ -1,0 +1,103 @@
+//! What `run` and `check` share: everything that is read before a device is opened.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::config::{self, ConfigErrors, Known, KnownFault, PackageSource, Profile, Station};
+use crate::controller::Product;
+use crate::firmware::{Package, PackageError, PackageKind};
+use crate::host::Disk;
+use crate::protocol::at;
+use crate::sim;
+
+/// Reads a station and its profiles, with everything that configuration may name from layers it cannot ask itself.
+///
+/// # Errors
+/// Everything that is wrong in these files.
+pub(crate) fn station(disk: &dyn Disk, path: &Path) -> Result<Station, ConfigErrors> {
+    with_known(|known| config::load_station(disk, path, known))
+}
+
+/// Reads a profile likewise.
+///
+/// # Errors
+/// Everything that is wrong in it.
+pub(crate) fn profile(disk: &dyn Disk, path: &Path) -> Result<Profile, ConfigErrors> {
+    with_known(|known| config::load_profile(disk, path, known))
+}
+
+fn with_known<T>(read: impl FnOnce(&Known<'_>) -> T) -> T {
+    let faults: Vec<KnownFault<'_>> =
+        sim::FAULTS.iter().map(|fault| KnownFault { name: fault.name, takes_step: fault.takes_step }).collect();
+    let variants: Vec<&str> = sim::package::VARIANTS.iter().map(|(name, _)| *name).collect();
+    let models: Vec<&str> = sim::models::MODELS.iter().map(|model| model.name).collect();
+    read(&Known {
+        faults: &faults,
+        reading_command: at::is_reading_command,
+        sim_variants: &variants,
+        sim_models: &models,
+    })
+}
+
+/// Where the generated package of a simulated profile lies.
+fn simulated_directory(state: &Path, profile: &Profile) -> PathBuf {
+    state.join("packages").join(&profile.name)
+}
+
+/// Opens the packages of all profiles; simulated ones are generated below the state directory first.
+///
+/// # Errors
+/// A sentence for people, naming the profile and the remedy.
+pub(crate) fn products(disk: &Arc<dyn Disk>, station: &Station, state: &Path) -> Result<Vec<Product>, String> {
+    station.profiles.iter().map(|profile| product(disk, profile, state)).collect()
+}
+
+/// Opens the package of one profile and compares it with the profile.
+///
+/// # Errors
+/// As [`products`].
+pub(crate) fn product(disk: &Arc<dyn Disk>, profile: &Arc<Profile>, state: &Path) -> Result<Product, String> {
+    let place = format!("{}: package of profile {}", profile.path.display(), profile.name);
+    let directory = match &profile.package {
+        PackageSource::Directory(directory) => directory.clone(),
+        PackageSource::Simulated(simulated) => {
+            let directory = simulated_directory(state, profile);
+            let spec = sim::package::PackageSpec {
+                model: simulated.model.clone(),
+                revision: simulated.revision.clone(),
+                megabytes: simulated.megabytes,
+                variant: simulated.variant.clone(),
+            };
+            sim::package::generate(disk.as_ref(), &directory, &spec).map_err(|error| format!("{place}: {error}"))?;
+            directory
+        }
+    };
+    let package = open_package(disk, &directory).map_err(|error| format!("{place}: {error}"))?;
+    if let Some(pinned) = profile.package_digest
+        && pinned != package.digest()
+    {
+        return Err(format!(
+            "{place}: its digest is {}, the profile pins {pinned}\nhelp: this is not the package that was released \
+             for the profile; restore it, or release the profile anew with the digest that `stationmaster package \
+             inspect {}` prints",
+            package.digest(),
+            directory.display()
+        ));
+    }
+    Ok(Product { profile: Arc::clone(profile), package: Arc::new(package) })
+}
+
+/// Opens a package as a run uses it: by its update document, unless a factory document lies beside it. Then the factory
+/// document is what counts: whoever put it there may mean it, and a profile that keeps the EFS refuses it.
+///
+/// # Errors
+/// A sentence for people, with the remedy.
+pub(crate) fn open_package(disk: &Arc<dyn Disk>, directory: &Path) -> Result<Package, String> {
+    let words = |error: PackageError| format!("{error}\nhelp: {}", error.remedy());
+    let package = Package::open(disk, directory).map_err(words)?;
+    let factory_beside = package.documents().iter().any(|document| document.kind == PackageKind::Factory);
+    if package.kind() == PackageKind::Update && factory_beside {
+        return Package::open_with(disk, directory, PackageKind::Factory).map_err(words);
+    }
+    Ok(package)
+}

@@ -1,0 +1,299 @@
+//! `run`: the main job.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use super::display::{Display, final_table};
+use super::projections::{Audience, Projections};
+use super::{Status, complain, line, prepare, print, print_json};
+use crate::config::{HardwareKind, Station};
+use crate::controller::{Controller, Handle, Parts, Product};
+use crate::domain::BatchId;
+use crate::host::{Clock, Disk, OsDisk, Random};
+use crate::ledger::{IndexPlace, Ledger, LedgerError, WriterMode};
+use crate::metrics::Metrics;
+use crate::report::{Recorded, Summary};
+use crate::vault::Vault;
+use crate::web::{self, Hosts, WebState};
+
+/// Where `/metrics` is served unless something else is said.
+const LISTEN: &str = "127.0.0.1:9464";
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct RunArguments {
+    /// The station file
+    station: PathBuf,
+    /// The batch (work order) to work on; without it a name is made from the date and time
+    #[arg(long, value_name = "ID")]
+    batch: Option<BatchId>,
+    /// End when the batch has this many finished units; without it, when stopped
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    units: Option<u32>,
+    /// Where ledger and backups are kept, instead of the station file's `state`
+    #[arg(long, value_name = "DIR")]
+    state: Option<PathBuf>,
+    /// Where the CSV reports are written, instead of the station file's `reports`
+    #[arg(long, value_name = "DIR")]
+    reports: Option<PathBuf>,
+    /// Where to serve /metrics; `off` for nowhere
+    #[arg(long, value_name = "ADDR", default_value = LISTEN)]
+    listen: String,
+    /// How long unfinished units are waited for once all others are finished, in seconds of station time
+    #[arg(long, value_name = "SECONDS", default_value_t = 300)]
+    wait: u64,
+    /// How long /metrics is still served after the end, in seconds, so that the last scrape sees the last unit
+    #[arg(long, value_name = "SECONDS", default_value_t = 2)]
+    linger: u64,
+    /// Print the result as one JSON document on standard output
+    #[arg(long)]
+    json: bool,
+    /// End the process abruptly after this many lines of the ledger were written: for proving what a crash leaves
+    #[arg(long, value_name = "N", hide = true)]
+    crash_after: Option<u64>,
+}
+
+/// Everything that is known before a device is opened.
+struct Prepared {
+    station: Arc<Station>,
+    products: Vec<Product>,
+    state: PathBuf,
+    reports: PathBuf,
+    batch: BatchId,
+    clock: Clock,
+    disk: Arc<dyn Disk>,
+}
+
+/// Why there is no result.
+enum Failed {
+    Refused(String),
+    Stuck(String),
+}
+
+impl From<LedgerError> for Failed {
+    fn from(error: LedgerError) -> Self {
+        Self::Stuck(format!("the ledger: {error}"))
+    }
+}
+
+pub(crate) fn run(arguments: &RunArguments) -> Status {
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            complain(format!("error: no runtime: {error}"));
+            return Status::Stuck;
+        }
+    };
+    let result = runtime.block_on(async {
+        let prepared = prepare_run(arguments)?;
+        work(arguments, prepared).await
+    });
+    match result {
+        Ok(status) => status,
+        Err(Failed::Refused(why)) => {
+            complain(why.trim_end());
+            Status::Refused
+        }
+        Err(Failed::Stuck(why)) => {
+            complain(format!("error: {}", why.trim_end()));
+            Status::Stuck
+        }
+    }
+}
+
+fn prepare_run(arguments: &RunArguments) -> Result<Prepared, Failed> {
+    let os: Arc<dyn Disk> = Arc::new(OsDisk::new());
+    let station =
+        prepare::station(os.as_ref(), &arguments.station).map_err(|errors| Failed::Refused(errors.to_string()))?;
+    if station.hardware == HardwareKind::Usb {
+        return Err(Failed::Refused(format!(
+            "{}: this version drives simulated hardware only\nhelp: say `hardware: simulated`, as stations/demo.yaml does",
+            arguments.station.display()
+        )));
+    }
+    let scale = station.simulation.as_ref().map_or(1, |simulation| simulation.time_scale);
+    let clock = Clock::scaled(scale);
+    let state = arguments.state.clone().unwrap_or_else(|| station.state.clone());
+    let reports = arguments.reports.clone().unwrap_or_else(|| station.reports.clone());
+    let batch = match &arguments.batch {
+        Some(batch) => batch.clone(),
+        None => {
+            let now = clock.wall().to_string();
+            let digits: String = now.chars().take(19).filter(|c| c.is_ascii_digit() || *c == 'T').collect();
+            format!("B-{digits}").parse().map_err(|error| Failed::Refused(format!("error: {error}")))?
+        }
+    };
+    let disk: Arc<dyn Disk> = match arguments.crash_after {
+        Some(lines) => Arc::new(super::crash::CrashDisk::new(os, lines)),
+        None => os,
+    };
+    let products = prepare::products(&disk, &station, &state).map_err(Failed::Refused)?;
+    Ok(Prepared { station: Arc::new(station), products, state, reports, batch, clock, disk })
+}
+
+async fn work(arguments: &RunArguments, prepared: Prepared) -> Result<Status, Failed> {
+    let Prepared { station, products, state, reports, batch, clock, disk } = prepared;
+    let ledger =
+        Ledger::open(Arc::clone(&disk), clock.clone(), state.join("ledger"), WriterMode::Thread, IndexPlace::File)
+            .await
+            .map_err(|error| Failed::Stuck(format!("{}: {error}", state.display())))?;
+    let simulated = station.hardware == HardwareKind::Simulated;
+    if let Some(seen) = ledger.simulated().await?
+        && seen != simulated
+    {
+        let (here, there) = if seen { ("simulated", "real") } else { ("real", "simulated") };
+        return Err(Failed::Refused(format!(
+            "{}: this state directory belongs to {here} hardware and is not used for {there} hardware\n\
+             help: give each its own with `state:` in the station file or --state",
+            state.display()
+        )));
+    }
+    let projections = Projections::open(&disk, &ledger, &station, &products, &clock, (&state, &reports))
+        .await
+        .map_err(Failed::Refused)?;
+    let finished = ledger.finished_in_batch(batch.clone()).await?;
+    let left = arguments.units.map(|units| units.saturating_sub(finished));
+    let factory = line::start(&station, &clock, &disk, &state, left).await.map_err(Failed::Stuck)?;
+    line::clear_finished(&factory, &ledger).await.map_err(Failed::Stuck)?;
+    let server = listen(&arguments.listen, projections.metrics(), ledger.clone()).await?;
+    let controller = Controller::start(Parts {
+        station: Arc::clone(&station),
+        products,
+        bus: factory.bus(),
+        power: factory.power(),
+        clock: clock.clone(),
+        random: Random::from_host(),
+        ledger: ledger.clone(),
+        vault: Arc::new(Vault::new(Arc::clone(&disk), state.join("vault"))),
+        simulated,
+        batch: batch.clone(),
+        units: arguments.units,
+        wait: Duration::from_secs(arguments.wait),
+    })
+    .await?;
+    let handle = controller.handle();
+    let display = Display::start(handle.slots(), arguments.json);
+    let audience = Audience { handle: handle.clone(), operator: factory.operator(), records: display.records() };
+    let following = projections.follow(ledger.clone(), audience);
+    let signals = tokio::spawn(obey_signals(handle));
+    let ended = controller.run().await;
+    signals.abort();
+    let reported = following.finish().await;
+    display.finish().await;
+    factory.stop();
+    ended?;
+    let status = conclude(arguments, &ledger, &batch, &reports).await?;
+    if let Some(server) = server {
+        let real = Clock::real();
+        tokio::select! {
+            biased;
+            () = real.sleep(Duration::from_secs(arguments.linger)) => {}
+            _ = tokio::signal::ctrl_c() => {}
+        }
+        server.stop().await;
+    }
+    ledger.close().await;
+    match reported {
+        Ok(()) => Ok(status),
+        Err(why) => {
+            complain(format!("error: {why}"));
+            Ok(Status::NotAllGood)
+        }
+    }
+}
+
+/// A server of metrics.
+struct Server {
+    stop: CancellationToken,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Server {
+    async fn stop(self) {
+        self.stop.cancel();
+        if let Err(error) = self.task.await {
+            tracing::error!(%error, "the web server failed");
+        }
+    }
+}
+
+async fn listen(address: &str, metrics: Arc<Metrics>, ledger: Ledger) -> Result<Option<Server>, Failed> {
+    if address == "off" {
+        return Ok(None);
+    }
+    let refuse = |why: String| {
+        Failed::Refused(format!(
+            "error: --listen {address}: {why}\nhelp: give an address and a port of this host such as {LISTEN}, port 0 \
+             for any free one, or `off`"
+        ))
+    };
+    let wanted: std::net::SocketAddr = address.parse().map_err(|_| refuse("not an address with a port".to_owned()))?;
+    let listener = tokio::net::TcpListener::bind(wanted).await.map_err(|error| refuse(error.to_string()))?;
+    let bound = listener.local_addr().map_err(|error| refuse(error.to_string()))?;
+    if let Some(warning) = web::exposure(bound) {
+        complain(format!("warning: {warning}"));
+    }
+    complain(format!("metrics at http://{bound}/metrics"));
+    let state = WebState {
+        metrics: Arc::new(move || metrics.render()),
+        health: Arc::new(move || if ledger.is_open() { Ok(()) } else { Err("the ledger is closed".to_owned()) }),
+        hosts: Arc::new(Hosts::new(bound, &[])),
+    };
+    let stop = CancellationToken::new();
+    let task = tokio::spawn(web::serve(listener, state, stop.clone()));
+    Ok(Some(Server { stop, task }))
+}
+
+/// The first signal stops gently, the second at once.
+async fn obey_signals(handle: Handle) {
+    for round in 0..2 {
+        if let Err(error) = signal().await {
+            tracing::error!(%error, "signals cannot be received");
+            return;
+        }
+        if round == 0 {
+            complain("stopping: no further unit is taken, running ones reach a safe point; once more to stop at once");
+            handle.stop_gently();
+        } else {
+            complain("stopping at once: what was being written is resumed when the station runs again");
+            handle.stop_now();
+        }
+    }
+}
+
+async fn signal() -> std::io::Result<()> {
+    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+    tokio::select! {
+        biased;
+        result = tokio::signal::ctrl_c() => result,
+        _ = terminate.recv() => Ok(()),
+    }
+}
+
+/// The result, computed from the ledger alone.
+async fn conclude(
+    arguments: &RunArguments,
+    ledger: &Ledger,
+    batch: &BatchId,
+    reports: &Path,
+) -> Result<Status, LedgerError> {
+    let mut summary = Summary::new(batch.clone());
+    let mut next = 1;
+    loop {
+        let entries = ledger.read(next, 256).await?;
+        let Some(last) = entries.last() else { break };
+        next = last.seq + 1;
+        entries.iter().for_each(|entry| summary.follow(&Recorded::from(entry)));
+    }
+    if arguments.json {
+        print_json(&summary.to_json());
+    } else {
+        print(&final_table(&summary));
+        print(&format!("report: {}\n", reports.join(format!("{batch}.csv")).display()));
+    }
+    let finished = ledger.finished_in_batch(batch.clone()).await?;
+    let enough = arguments.units.is_none_or(|units| finished >= units);
+    Ok(if summary.is_all_well() && enough { Status::Good } else { Status::NotAllGood })
+}

@@ -1,0 +1,65 @@
+//! `sim`: simulated firmware.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::{Status, complain, print};
+use crate::host::{Disk, OsDisk};
+use crate::sim::package::{self, PackageSpec};
+
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum SimCommand {
+    /// Make a firmware package for simulated modules, or complete a real one with stand-in images
+    Package(PackageArguments),
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct PackageArguments {
+    /// Complete this package: copy it, make the missing images, rewrite its check list
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["model", "megabytes", "variant"])]
+    complete: Option<PathBuf>,
+    /// Where the package is made; must not be there yet
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// The model it is for
+    #[arg(long, required_unless_present = "complete")]
+    model: Option<String>,
+    /// The revision that a module reports afterwards
+    #[arg(long, required_unless_present = "complete")]
+    revision: Option<String>,
+    /// Size of all images together, in megabytes
+    #[arg(long, default_value_t = 24)]
+    megabytes: u32,
+    /// What kind of package: a good one (`update`), or one of the bad ones for training
+    #[arg(long, default_value = "update")]
+    variant: String,
+}
+
+pub(crate) fn run(command: &SimCommand) -> Status {
+    let SimCommand::Package(arguments) = command;
+    let disk: Arc<dyn Disk> = Arc::new(OsDisk::new());
+    let made = match (&arguments.complete, &arguments.model, &arguments.revision) {
+        (Some(source), _, revision) => package::complete(disk.as_ref(), source, &arguments.out, revision.as_deref()),
+        (None, Some(model), Some(revision)) => {
+            let spec = PackageSpec {
+                model: model.clone(),
+                revision: revision.clone(),
+                megabytes: arguments.megabytes,
+                variant: arguments.variant.clone(),
+            };
+            package::generate(disk.as_ref(), &arguments.out, &spec)
+        }
+        // clap asks for them.
+        (None, ..) => return Status::Refused,
+    };
+    match made {
+        Ok(()) => {
+            print(&format!("{}\n", arguments.out.display()));
+            Status::Good
+        }
+        Err(error) => {
+            complain(format!("error: {error}"));
+            Status::Refused
+        }
+    }
+}

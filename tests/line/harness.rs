@@ -1,0 +1,288 @@
+//! A whole station in virtual time: the virtual factory, the controller, ledger and vault on a disk in memory.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use stationmaster::config::{self, FlashStore, Known, KnownFault, PackageSource, Station};
+use stationmaster::controller::{Controller, End, Handle, Parts, Product};
+use stationmaster::domain::{BatchId, Fact, Outcome, RunRecord};
+use stationmaster::firmware::Package;
+use stationmaster::host::{Clock, Disk, MemoryDisk, OsDisk, Random};
+use stationmaster::ledger::{self, Entry, IndexPlace, Ledger, WriterMode};
+use stationmaster::protocol::at;
+use stationmaster::sim::{self, Factory, FactorySpec, FaultSpec, Flash, OperatorSpec, SimSlot, UnitKind};
+use stationmaster::vault::Vault;
+use tokio::task::JoinHandle;
+
+/// When virtual time begins.
+const START: &str = "2026-01-01T08:00:00Z";
+
+/// Everything that survives the controller, as it does when its process dies and the modules keep their power.
+pub(crate) struct Line {
+    pub(crate) station: Arc<Station>,
+    pub(crate) disk: Arc<dyn Disk>,
+    pub(crate) clock: Clock,
+    pub(crate) factory: Arc<Factory>,
+    products: Vec<Product>,
+}
+
+/// A controller at work on a line.
+pub(crate) struct Work {
+    pub(crate) ledger: Ledger,
+    #[expect(dead_code, reason = "x")]
+    pub(crate) handle: Handle,
+    run: JoinHandle<Result<End, ledger::LedgerError>>,
+    operator: JoinHandle<()>,
+    /// How far the operator has been told.
+    told: Arc<AtomicU64>,
+}
+
+/// A station file of the tree, with `change` made to its text.
+pub(crate) fn station(file: &str, change: impl FnOnce(String) -> String) -> Arc<Station> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let text = OsDisk::new().read(&root.join(file), 1 << 20).expect("the station file is in the tree");
+    let disk = MemoryDisk::new();
+    for directory in ["profiles", "stations"] {
+        disk.create_dir_all(Path::new(directory)).expect("a directory in memory");
+        for entry in OsDisk::new().list(&root.join(directory)).expect("a directory of the tree") {
+            if entry.name.ends_with(".yaml") {
+                let bytes = OsDisk::new().read(&root.join(directory).join(&entry.name), 1 << 20).expect("a file");
+                // Small packages: what is tested does not grow with them.
+                let small = String::from_utf8(bytes).expect("UTF-8").replace("megabytes: 24", "megabytes: 3");
+                disk.replace(&Path::new(directory).join(&entry.name), small.as_bytes(), true).expect("in memory");
+            }
+        }
+    }
+    let text = change(String::from_utf8(text).expect("UTF-8"));
+    disk.replace(Path::new(file), text.as_bytes(), true).expect("in memory");
+    load(&disk, Path::new(file))
+}
+
+fn load(disk: &dyn Disk, path: &Path) -> Arc<Station> {
+    let faults: Vec<KnownFault<'_>> =
+        sim::FAULTS.iter().map(|fault| KnownFault { name: fault.name, takes_step: fault.takes_step }).collect();
+    let variants: Vec<&str> = sim::package::VARIANTS.iter().map(|(name, _)| *name).collect();
+    let models: Vec<&str> = sim::models::MODELS.iter().map(|model| model.name).collect();
+    let known = Known {
+        faults: &faults,
+        reading_command: at::is_reading_command,
+        sim_variants: &variants,
+        sim_models: &models,
+    };
+    match config::load_station(disk, path, &known) {
+        Ok(station) => Arc::new(station),
+        Err(errors) => panic!("{errors}"),
+    }
+}
+
+fn specification(station: &Station, units: u32) -> FactorySpec {
+    let simulation = station.simulation.as_ref().expect("a simulated station");
+    FactorySpec {
+        seed: simulation.seed,
+        slots: station
+            .slots
+            .iter()
+            .map(|slot| SimSlot { name: slot.name.clone(), usb2: slot.usb2.clone(), usb3: slot.usb3.clone() })
+            .collect(),
+        units: simulation
+            .units
+            .iter()
+            .map(|kind| UnitKind {
+                model: kind.model.clone(),
+                revision: kind.revision.clone(),
+                slots: kind.slots.clone(),
+            })
+            .collect(),
+        operator: OperatorSpec {
+            insert_after: simulation.operator.insert_after,
+            remove_after: simulation.operator.remove_after,
+            units: Some(units),
+        },
+        faults: simulation
+            .faults
+            .iter()
+            .map(|fault| FaultSpec {
+                fault: fault.fault.clone(),
+                unit: fault.unit,
+                step: fault.step,
+                after: fault.after,
+            })
+            .collect(),
+        flash: match simulation.flash {
+            FlashStore::Memory | FlashStore::Files => Flash::Memory,
+        },
+        state: PathBuf::from("state"),
+    }
+}
+
+impl Line {
+    /// A line whose operator puts in `units` units.
+    pub(crate) async fn new(station: Arc<Station>, units: u32) -> Self {
+        Self::on(Arc::new(MemoryDisk::new()), station, units).await
+    }
+
+    /// The same on a given disk.
+    pub(crate) async fn on(disk: Arc<dyn Disk>, station: Arc<Station>, units: u32) -> Self {
+        let clock = Clock::simulated(START.parse().expect("a timestamp"));
+        let products = station.profiles.iter().map(|profile| {
+            let PackageSource::Simulated(package) = &profile.package else { panic!("simulated packages only") };
+            let directory = Path::new("packages").join(&profile.name);
+            let spec = sim::package::PackageSpec {
+                model: package.model.clone(),
+                revision: package.revision.clone(),
+                megabytes: package.megabytes,
+                variant: package.variant.clone(),
+            };
+            sim::package::generate(disk.as_ref(), &directory, &spec).expect("a generated package");
+            let package = Package::open(&disk, &directory).expect("a good package");
+            Product { profile: Arc::clone(profile), package: Arc::new(package) }
+        });
+        let products = products.collect();
+        let factory =
+            Factory::start(specification(&station, units), clock.clone(), Arc::clone(&disk), Random::seeded(1))
+                .await
+                .expect("a virtual factory");
+        Self { station, disk, clock, factory: Arc::new(factory), products }
+    }
+
+    /// Puts a controller to work.
+    pub(crate) async fn work(&self, batch: &str, units: u32) -> Work {
+        let ledger = Ledger::open(
+            Arc::clone(&self.disk),
+            self.clock.clone(),
+            PathBuf::from("state/ledger"),
+            WriterMode::Inline,
+            IndexPlace::Memory,
+        )
+        .await
+        .expect("a ledger");
+        let controller = Controller::start(Parts {
+            station: Arc::clone(&self.station),
+            products: self.products.clone(),
+            bus: self.factory.bus(),
+            power: self.factory.power(),
+            clock: self.clock.clone(),
+            random: Random::seeded(2),
+            ledger: ledger.clone(),
+            vault: Arc::new(Vault::new(Arc::clone(&self.disk), PathBuf::from("state/vault"))),
+            simulated: true,
+            batch: batch.parse().expect("a batch name"),
+            units: Some(units),
+            wait: Duration::from_secs(600),
+        })
+        .await
+        .expect("a controller");
+        let handle = controller.handle();
+        let told = Arc::new(AtomicU64::new(*ledger.head().borrow()));
+        let operator = tokio::spawn(tell_operator(ledger.clone(), Arc::clone(&self.factory), Arc::clone(&told)));
+        Work { ledger, handle, run: tokio::spawn(controller.run()), operator, told }
+    }
+
+    /// Runs a batch to its end; the entries of the ledger.
+    pub(crate) async fn run(&self, batch: &str, units: u32) -> (End, Vec<Entry>) {
+        self.work(batch, units).await.end(self).await
+    }
+
+    /// Everything in the ledger.
+    pub(crate) fn entries(&self) -> Vec<Entry> {
+        let mut entries = Vec::new();
+        ledger::read_all(self.disk.as_ref(), Path::new("state/ledger"), |entry| entries.push(entry))
+            .expect("an unbroken ledger");
+        entries
+    }
+
+    /// Verifies the ledger as `verify` does.
+    pub(crate) fn verify(&self) {
+        let report = ledger::verify(self.disk.as_ref(), Path::new("state/ledger")).expect("a ledger");
+        assert_eq!(report.difference, None);
+    }
+}
+
+impl Work {
+    /// Waits for the end of the batch, within a day of virtual time.
+    pub(crate) async fn end(self, line: &Line) -> (End, Vec<Entry>) {
+        let Self { ledger, run, operator, told, .. } = self;
+        let end = line
+            .clock
+            .timeout(Duration::from_secs(24 * 3600), run)
+            .await
+            .unwrap_or_else(|_| panic!("the batch does not end: {:#?}", tail(&line.entries())))
+            .expect("the controller does not panic")
+            .expect("the ledger works");
+        while told.load(Ordering::Relaxed) < *ledger.head().borrow() {
+            line.clock.sleep(Duration::from_millis(10)).await;
+        }
+        // Finished units are taken out before anybody goes on.
+        line.clock.sleep(Duration::from_secs(10)).await;
+        operator.abort();
+        ledger.close().await;
+        (end, line.entries())
+    }
+
+    /// Ends the controller as a crash does: nothing is said any more, nothing is cleaned up.
+    pub(crate) async fn kill(self) {
+        self.run.abort();
+        let _cancelled = self.run.await;
+        self.operator.abort();
+        self.ledger.close().await;
+    }
+}
+
+fn tail(entries: &[Entry]) -> Vec<String> {
+    entries.iter().rev().take(20).map(|entry| format!("{} {:?}", entry.seq, entry.fact)).collect()
+}
+
+async fn tell_operator(ledger: Ledger, factory: Arc<Factory>, told: Arc<AtomicU64>) {
+    let mut head = ledger.head();
+    loop {
+        while let Ok(entries) = ledger.read(told.load(Ordering::Relaxed) + 1, 64).await {
+            if entries.is_empty() {
+                break;
+            }
+            for entry in &entries {
+                if let Fact::RunFinished(record) = &entry.fact
+                    && record.outcome != Outcome::Aborted
+                {
+                    factory.operator().slot_done(&record.slot).await;
+                }
+                told.store(entry.seq, Ordering::Relaxed);
+            }
+        }
+        if head.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// The records of all finished runs of a batch.
+pub(crate) fn records(entries: &[Entry], batch: &str) -> Vec<RunRecord> {
+    let batch: BatchId = batch.parse().expect("a batch name");
+    entries
+        .iter()
+        .filter_map(|entry| match &entry.fact {
+            Fact::RunFinished(record) if record.batch == batch => Some((**record).clone()),
+            _ => None,
+        })
+        .collect()
+}
+
+/// What every run must look like in a ledger, whatever happened: exactly one end, and nothing destructive announced
+/// without its backup.
+pub(crate) fn assert_sound(line: &Line, entries: &[Entry]) {
+    line.verify();
+    let mut begun = std::collections::BTreeMap::new();
+    for entry in entries {
+        match &entry.fact {
+            Fact::RunStarted { run, .. } => assert_eq!(begun.insert(*run, 0), None, "run {run} began twice"),
+            Fact::RunFinished(record) => {
+                *begun.get_mut(&record.run).expect("a finished run has begun") += 1;
+            }
+            _ => {}
+        }
+    }
+    for (run, ends) in begun {
+        assert_eq!(ends, 1, "run {run} has {ends} ends");
+    }
+}

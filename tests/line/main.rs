@@ -1,0 +1,4 @@
+//! Whole lines in virtual time: units are put in, flashed, proven, recorded and taken out.
+
+mod harness;
+mod passes;

@@ -52,11 +52,16 @@ impl Slot {
     /// When the ledger cannot make facts durable.
     pub(crate) async fn work(mut self) -> Result<(), LedgerError> {
         let stop = self.floor.stop.clone();
+        // An earlier controller may have died while the supply was cut.
+        self.power_on().await;
         while !stop.is_gentle() {
             if !self.await_module().await {
                 break;
             }
-            let next = self.serve().await?;
+            let next = self.serve().await;
+            // So may the walk that just ended.
+            self.power_on().await;
+            let next = next?;
             match next {
                 Next::Look => {}
                 Next::Settled => self.await_removal().await,
@@ -64,6 +69,16 @@ impl Slot {
             }
         }
         Ok(())
+    }
+
+    async fn power_on(&self) {
+        let slot = &self.floor.station.slots[self.index];
+        let chains: Vec<_> = std::iter::once(&slot.usb2).chain(&slot.usb3).cloned().collect();
+        if self.floor.power.can_switch(&chains)
+            && let Err(error) = self.floor.power.set(&chains, true).await
+        {
+            tracing::warn!(%error, slot = %slot.name, "the slot's supply could not be switched on");
+        }
     }
 
     /// Waits for a module that can be worked on; `false` when the station stops first.

@@ -211,13 +211,7 @@ impl Work {
         let timeouts = &product.profile.timeouts;
         let (mut edl, mut interface) = self.enter_edl(device, product.profile.family.diag_interface, timeouts).await?;
         let info = self.contact(&mut edl, &mut interface, timeouts).await?;
-        if let Edl::Sahara(mut session) = std::mem::take(&mut self.edl) {
-            let left = session.reset().await;
-            drop(session);
-            if left.is_err() || !self.await_gone(&edl.key, LEAVE_LIMIT).await {
-                self.cycle_power(&edl.key).await;
-            }
-        }
+        self.leave_edl(&edl.key).await;
         // Whether it answers again is for whoever looks at the slot next; the question was who it is.
         let back = self.await_module(is_normal, Some(&edl.key), timeouts.boot).await;
         if let Err(failure) = back {
@@ -235,18 +229,7 @@ impl Work {
         let device = match mode {
             DeviceMode::Normal(_) => device,
             _ => {
-                match std::mem::take(&mut self.edl) {
-                    Edl::Sahara(mut session) => {
-                        let _gone_or_not = session.reset().await;
-                    }
-                    Edl::Firehose(firehose) => {
-                        let _gone_or_not = firehose.reset().await;
-                    }
-                    Edl::None => {}
-                }
-                if !self.await_gone(&device.key, LEAVE_LIMIT).await {
-                    self.cycle_power(&device.key).await;
-                }
+                self.leave_edl(&device.key).await;
                 self.await_normal(&device.key, timeouts.boot).await?
             }
         };
@@ -255,6 +238,39 @@ impl Work {
             return Err(Failure::new(FailureCode::NoReboot, "it left again after it was put back"));
         };
         self.open_at(&device, family, timeouts.at, timeouts.ready).await.map(|_| ())
+    }
+
+    /// Restarts a module that does not talk, through the protocol or else through its supply, and waits until it is
+    /// back in whichever mode; `None` when it is not.
+    pub(crate) async fn start_anew(
+        &mut self,
+        device: &DeviceRecord,
+        timeouts: &Timeouts,
+    ) -> Result<Option<(DeviceRecord, DeviceMode)>, Failure> {
+        let is_there = self.device().is_some_and(|(now, _)| now.key == device.key);
+        if is_there {
+            self.leave_edl(&device.key).await;
+        }
+        match self.await_module(|_| true, Some(&device.key), timeouts.boot).await? {
+            Arrival::Wanted(device, mode) => Ok(Some((device, mode))),
+            Arrival::Other(_) | Arrival::Nothing => Ok(None),
+        }
+    }
+
+    /// Makes a module leave download mode: through the protocol, or else through its supply.
+    async fn leave_edl(&mut self, key: &DeviceKey) {
+        match std::mem::take(&mut self.edl) {
+            Edl::Sahara(mut session) => {
+                let _gone_or_not = session.reset().await;
+            }
+            Edl::Firehose(firehose) => {
+                let _gone_or_not = firehose.reset().await;
+            }
+            Edl::None => {}
+        }
+        if !self.await_gone(key, LEAVE_LIMIT).await {
+            self.cycle_power(key).await;
+        }
     }
 
     /// Cuts the supply of a silent module and meets it again in download mode; its boot loader is erased.

@@ -42,7 +42,9 @@ impl Work {
     pub(crate) async fn walk(mut self, may_begin: bool) -> WalkEnd {
         let walked = match self.device() {
             Some((device, DeviceMode::Normal(family))) => self.walk_from_normal(device, family, may_begin).await,
-            Some((device, DeviceMode::Edl { interface })) => self.walk_from_edl(device, interface, may_begin).await,
+            Some((device, DeviceMode::Edl { interface })) => {
+                self.walk_from_edl(device, interface, may_begin, true).await
+            }
             Some((device, _)) => self.walk_from_dump(&device, may_begin).await,
             None => Err(Stopped::Left("the module is gone again")),
         };
@@ -169,6 +171,7 @@ impl Work {
         mut device: DeviceRecord,
         mut interface: u8,
         may_begin: bool,
+        may_restart: bool,
     ) -> Result<Verdict, Stopped> {
         self.draft.update(|record| record.chain_edl = Some(device.key.chain.clone()));
         let timeouts = crate::config::Timeouts::default();
@@ -176,6 +179,22 @@ impl Work {
         self.enter(Phase::Probe);
         let info = match self.contact(&mut device, &mut interface, &timeouts).await {
             Ok(info) => info,
+            // An earlier session may have left the chip in the middle of a conversation.
+            Err(failure) if may_restart && failure.code != FailureCode::HubLost => {
+                match self.start_anew(&device, &timeouts).await? {
+                    Some((device, DeviceMode::Normal(family))) => {
+                        return Box::pin(self.walk_from_normal(device, family, may_begin)).await;
+                    }
+                    Some((device, DeviceMode::Edl { interface })) => {
+                        return Box::pin(self.walk_from_edl(device, interface, may_begin, false)).await;
+                    }
+                    _ if may_begin => {
+                        self.begin(&device.key.chain, None).await?;
+                        return Err(failure.into());
+                    }
+                    _ => return Err(Stopped::Left("the module is gone again")),
+                }
+            }
             Err(failure) if may_begin => {
                 self.begin(&device.key.chain, None).await?;
                 return Err(failure.into());

@@ -107,7 +107,7 @@ impl Work {
     /// A module that stays in another mode ends the wait too: it will not change by itself any more.
     pub(crate) async fn await_module(
         &mut self,
-        wanted: fn(&DeviceMode) -> bool,
+        wanted: impl Fn(&DeviceMode) -> bool,
         not: Option<&DeviceKey>,
         limit: Duration,
     ) -> Result<Arrival, Failure> {

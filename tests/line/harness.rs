@@ -31,7 +31,6 @@ pub(crate) struct Line {
 /// A controller at work on a line.
 pub(crate) struct Work {
     pub(crate) ledger: Ledger,
-    #[expect(dead_code, reason = "x")]
     pub(crate) handle: Handle,
     run: JoinHandle<Result<End, ledger::LedgerError>>,
     operator: JoinHandle<()>,

@@ -1,4 +1,5 @@
 //! Whole lines in virtual time: units are put in, flashed, proven, recorded and taken out.
 
 mod harness;
+mod interruptions;
 mod passes;

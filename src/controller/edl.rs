@@ -47,11 +47,19 @@ impl Work {
         let floor = std::sync::Arc::clone(&self.floor);
         let chain = self.slot_config().usb2.clone();
         let changed = self.draft.is_changed();
-        self.permit = tokio::select! {
+        let mut view = self.view.clone();
+        let permit = tokio::select! {
             biased;
             () = floor.stop.until_gentle(), if !changed => None,
+            // A unit that was taken out must not keep its place in the queue.
+            _ = view.wait_for(|view| view.module().is_none()) => {
+                let is_hub = self.view.borrow().hub_lost;
+                let code = if is_hub { FailureCode::HubLost } else { FailureCode::Unplugged };
+                return Err(Failure::new(code, "it went away while it waited for bandwidth"));
+            }
             permit = floor.permits.take(&chain) => permit,
         };
+        self.permit = permit;
         self.check_stop()
     }
 

@@ -1,15 +1,20 @@
 //! What all slots share: the station, its hardware, its records.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use super::board::Board;
 use super::permits::Permits;
 use super::quota::Quota;
+use super::reconcile::SlotView;
 use super::restarts::Restarts;
 use super::stop::Stop;
 use crate::config::{Profile, Station};
-use crate::domain::{BatchId, RunId};
+use crate::domain::{BatchId, RunId, SlotName};
 use crate::firmware::Package;
 use crate::hardware::{Bus, SlotPower};
 use crate::host::{Clock, Random};
@@ -44,12 +49,20 @@ pub(crate) struct Floor {
     pub(crate) quota: Quota,
     pub(crate) active: Arc<ActiveRuns>,
     pub(crate) restarts: Restarts,
+    /// What is plugged into each slot, in the order of the station's slots.
+    pub(crate) views: Vec<watch::Receiver<SlotView>>,
 }
 
 impl Floor {
     /// The product that a module of this model is made by.
     pub(crate) fn product(&self, model: &str) -> Option<&Product> {
         self.products.iter().find(|product| product.profile.models.iter().any(|known| known == model))
+    }
+
+    /// Whether a module is in the slot of that name right now.
+    pub(crate) fn is_occupied(&self, slot: &SlotName) -> bool {
+        let index = self.station.slots.iter().position(|known| known.name == *slot);
+        index.and_then(|index| self.views.get(index)).is_some_and(|view| view.borrow().module().is_some())
     }
 
     /// The product of a run that was started earlier: by profile name, whatever the model says.
@@ -61,14 +74,23 @@ impl Floor {
 /// The runs that slots are working on right now, so that no unit is worked on twice.
 #[derive(Debug, Default)]
 pub(crate) struct ActiveRuns {
-    runs: Mutex<BTreeSet<RunId>>,
+    runs: Mutex<BTreeMap<RunId, CancellationToken>>,
 }
 
 impl ActiveRuns {
     /// Takes a run; `None` when another slot has it.
     pub(crate) fn take(self: &Arc<Self>, run: RunId) -> Option<ActiveRun> {
         let mut runs = self.runs.lock().unwrap_or_else(PoisonError::into_inner);
-        runs.insert(run).then(|| ActiveRun { run, all: Arc::clone(self) })
+        let Entry::Vacant(place) = runs.entry(run) else { return None };
+        let moved = place.insert(CancellationToken::new()).clone();
+        Some(ActiveRun { run, moved, all: Arc::clone(self) })
+    }
+
+    /// Tells the slot that works on a run that its unit was seen in another slot.
+    pub(crate) fn seen_elsewhere(&self, run: RunId) {
+        if let Some(moved) = self.runs.lock().unwrap_or_else(PoisonError::into_inner).get(&run) {
+            moved.cancel();
+        }
     }
 }
 
@@ -76,7 +98,15 @@ impl ActiveRuns {
 #[derive(Debug)]
 pub(crate) struct ActiveRun {
     run: RunId,
+    moved: CancellationToken,
     all: Arc<ActiveRuns>,
+}
+
+impl ActiveRun {
+    /// Cancelled once the unit was seen in another slot.
+    pub(crate) fn moved(&self) -> &CancellationToken {
+        &self.moved
+    }
 }
 
 impl Drop for ActiveRun {

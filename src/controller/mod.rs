@@ -166,6 +166,8 @@ impl Controller {
         let unfinished = ledger.unfinished_runs().await?;
         let finished = ledger.finished_in_batch(parts.batch.clone()).await?;
         let station = Arc::clone(&parts.station);
+        let (senders, views): (Vec<_>, Vec<_>) =
+            station.slots.iter().map(|_| watch::channel(SlotView::default())).unzip();
         let floor = Arc::new(Floor {
             permits: Permits::new(station.slots.iter().map(|slot| &slot.usb2), station.permits_per_root_port),
             board: Board::new(station.slots.iter().map(|slot| slot.name.clone())),
@@ -173,6 +175,7 @@ impl Controller {
             stop: Stop::default(),
             active: Arc::new(ActiveRuns::default()),
             restarts: Restarts::new(unfinished),
+            views: views.clone(),
             station: parts.station,
             products: parts.products,
             bus: parts.bus,
@@ -185,14 +188,11 @@ impl Controller {
             simulated: parts.simulated,
         });
         let mut slots = JoinSet::new();
-        let mut views = Vec::new();
-        for index in 0..floor.station.slots.len() {
-            let (sender, view) = watch::channel(SlotView::default());
-            views.push(sender);
+        for (index, view) in views.into_iter().enumerate() {
             slots.spawn(Slot::new(Arc::clone(&floor), index, view).work());
         }
         let mut reconciler = JoinSet::new();
-        reconciler.spawn(reconcile::run(Arc::clone(&floor), views));
+        reconciler.spawn(reconcile::run(Arc::clone(&floor), senders));
         Ok(Self { handle: Handle { floor }, slots, reconciler, wait: parts.wait })
     }
 
@@ -259,7 +259,8 @@ impl Controller {
                 return End::Complete;
             }
             // Units that are still to come are waited for as long as it takes; interrupted ones only for a while.
-            if now.running == 0 && !now.interrupted.is_empty() && floor.quota.is_taken() {
+            let is_idle = now.running == 0 && now.resuming == 0;
+            if is_idle && !now.interrupted.is_empty() && floor.quota.is_taken() {
                 match floor.clock.timeout(wait, count.changed()).await {
                     Ok(_) => {}
                     Err(_) => return End::GaveUp,

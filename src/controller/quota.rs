@@ -19,6 +19,8 @@ pub struct BatchCount {
     pub running: u32,
     /// Interrupted runs of this batch.
     pub interrupted: BTreeSet<RunId>,
+    /// Interrupted runs, of whatever batch, that are being finished right now.
+    pub resuming: u32,
 }
 
 impl BatchCount {
@@ -43,7 +45,7 @@ pub(crate) struct Place {
 
 impl Quota {
     pub(crate) fn new(limit: Option<u32>, finished: u32, interrupted: BTreeSet<RunId>) -> Self {
-        let count = BatchCount { finished, running: 0, interrupted };
+        let count = BatchCount { finished, interrupted, ..BatchCount::default() };
         Self { limit, count: Arc::new(watch::Sender::new(count)) }
     }
 
@@ -76,6 +78,12 @@ impl Quota {
         self.limit.is_some_and(|limit| self.count.borrow().taken() >= limit)
     }
 
+    /// An interrupted run is being finished, until the guard is dropped.
+    pub(crate) fn resuming(&self) -> Resuming {
+        self.count.send_modify(|count| count.resuming += 1);
+        Resuming { quota: self.clone() }
+    }
+
     /// A run of this batch is finished.
     pub(crate) fn finished(&self, run: RunId, counts: bool) {
         self.count.send_modify(|count| {
@@ -91,6 +99,18 @@ impl Quota {
         self.count.send_modify(|count| {
             count.interrupted.insert(run);
         });
+    }
+}
+
+/// An interrupted run that is being finished.
+#[derive(Debug)]
+pub(crate) struct Resuming {
+    quota: Quota,
+}
+
+impl Drop for Resuming {
+    fn drop(&mut self) {
+        self.quota.count.send_modify(|count| count.resuming -= 1);
     }
 }
 

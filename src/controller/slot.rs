@@ -205,6 +205,7 @@ impl Slot {
             permit: None,
             active: self.floor.active.take(draft.run()),
             resumed: None,
+            resuming: None,
         }
     }
 
@@ -246,8 +247,9 @@ impl Slot {
                 if code == FailureCode::Internal {
                     self.put_back(draft).await;
                 }
-                // An aborted unit may be taken up again as soon as it is back.
-                Ok(Next::Settled)
+                // A unit that was taken out before anything was changed may be back already, and begins anew.
+                let is_gone = matches!(code, FailureCode::Unplugged | FailureCode::HubLost);
+                Ok(if outcome == Outcome::Aborted && is_gone { Next::Look } else { Next::Settled })
             }
             Ending::Interrupted => {
                 let run = draft.run();

@@ -211,12 +211,7 @@ impl Work {
         let timeouts = &product.profile.timeouts;
         let (mut edl, mut interface) = self.enter_edl(device, product.profile.family.diag_interface, timeouts).await?;
         let info = self.contact(&mut edl, &mut interface, timeouts).await?;
-        self.leave_edl(&edl.key).await;
-        // Whether it answers again is for whoever looks at the slot next; the question was who it is.
-        let back = self.await_module(is_normal, Some(&edl.key), timeouts.boot).await;
-        if let Err(failure) = back {
-            tracing::warn!(detail = failure.detail, "the module did not come back from being asked for its chip");
-        }
+        self.send_back(&edl.key, timeouts.boot).await;
         self.enter(Phase::Verify);
         Ok(info)
     }
@@ -254,6 +249,15 @@ impl Work {
         match self.await_module(|_| true, Some(&device.key), timeouts.boot).await? {
             Arrival::Wanted(device, mode) => Ok(Some((device, mode))),
             Arrival::Other(_) | Arrival::Nothing => Ok(None),
+        }
+    }
+
+    /// Out of download mode again after only the chip was asked. Whether the module answers is for whoever looks at
+    /// the slot next; the question was who it is.
+    pub(crate) async fn send_back(&mut self, key: &DeviceKey, limit: Duration) {
+        self.leave_edl(key).await;
+        if let Err(failure) = self.await_module(is_normal, Some(key), limit).await {
+            tracing::warn!(detail = failure.detail, "the module did not come back from being asked for its chip");
         }
     }
 

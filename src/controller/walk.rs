@@ -6,7 +6,7 @@ use super::failure::{Failure, RunError};
 use super::floor::Product;
 use super::verify::{Guest, Verdict};
 use super::work::Work;
-use crate::domain::{Fact, FailureCode, Family, Identity, Imei, Phase};
+use crate::domain::{Fact, FailureCode, Family, Identity, Imei, Phase, RunState};
 use crate::hardware::{DeviceMode, DeviceRecord};
 use crate::ledger::{OpenRun, UnfinishedRun};
 use crate::protocol::sahara::ChipInfo;
@@ -101,12 +101,19 @@ impl Work {
     ) -> Result<Verdict, Stopped> {
         self.enter(Phase::Identify);
         let identified = self.identify(&device, family).await;
-        if let Ok(Identity { imei: Some(imei), .. }) = &identified
-            && let Some(open) = self.floor.ledger.open_run_by_imei(*imei).await?
+        if let Ok(identity) = &identified
+            && let Some(imei) = identity.imei
+            && let Some(open) = self.floor.ledger.open_run_by_imei(imei).await?
         {
-            let product = self.take_up(open, &device).await?;
-            let (device, info) = self.reach_edl(&device, family, &product).await?;
-            return self.go_on(device, info, &product).await;
+            if open.state == RunState::Interrupted {
+                return self.finish_open(open, device, family, identity).await;
+            }
+            if !self.floor.is_occupied(&open.slot) {
+                // Its slot waits for it in vain: it was put in here while it restarted.
+                self.floor.active.seen_elsewhere(open.run);
+                return Err(Stopped::Left("the run of this unit is still open in another slot"));
+            }
+            // Two modules with one IMEI: the claim decides.
         }
         let known = identified.as_ref().ok().and_then(|identity| identity.imei);
         let unfinished = known.and_then(|imei| self.floor.restarts.take(|run| imei_of(run) == Some(imei)));
@@ -130,6 +137,24 @@ impl Work {
             None => self.begin(&device.key.chain, Some(identity.clone())).await?,
         }
         self.walk_from_identified(device, family, &identity).await
+    }
+
+    /// An interrupted run whose unit, by its IMEI, is here in normal mode. Its chip has the last word.
+    async fn finish_open(
+        &mut self,
+        open: OpenRun,
+        device: DeviceRecord,
+        family: &'static Family,
+        identity: &Identity,
+    ) -> Result<Verdict, Stopped> {
+        let chip = open.chip;
+        let product = self.take_up(open, &device).await?;
+        let (edl, info) = self.reach_edl(&device, family, &product).await?;
+        if info.chip != chip {
+            self.send_back(&edl.key, product.profile.timeouts.boot).await;
+            return Ok(Verdict::Swapped(Box::new(Guest { device, identity: identity.clone(), chip: info })));
+        }
+        self.go_on(edl, info, &product).await
     }
 
     async fn walk_from_identified(
@@ -237,6 +262,7 @@ impl Work {
             return Err(Stopped::Left("another slot works on the open run of this unit"));
         };
         self.active = Some(active);
+        self.resuming = Some(self.floor.quota.resuming());
         self.draft.update(|record| {
             record.run = open.run;
             record.batch = open.batch.clone();
@@ -264,11 +290,6 @@ impl Work {
 
     /// Finishes an interrupted run: the whole plan again, from its first operation.
     async fn go_on(&mut self, device: DeviceRecord, info: ChipInfo, product: &Product) -> Result<Verdict, Stopped> {
-        let expected = self.resumed.as_ref().map(|open| open.chip);
-        if expected != Some(info.chip) {
-            let detail = format!("chip {} with the IMEI of an open run", info.chip);
-            return Err(Failure::new(FailureCode::UnitSwapped, detail).into());
-        }
         fits(&info, product)?;
         let device = self.write(device, &info, product).await?;
         Ok(self.verify_boots(device, product).await?)

@@ -9,6 +9,7 @@ use super::board::Progress;
 use super::draft::Draft;
 use super::failure::{Failure, RunError, SessionError};
 use super::floor::{ActiveRun, Floor, Product};
+use super::quota::Resuming;
 use super::reconcile::SlotView;
 use super::session::at::AtSession;
 use super::session::firehose::Firehose;
@@ -56,6 +57,8 @@ pub(crate) struct Work {
     pub(crate) active: Option<ActiveRun>,
     /// The interrupted run that this work finishes.
     pub(crate) resumed: Option<OpenRun>,
+    /// Says so to the batch.
+    pub(crate) resuming: Option<Resuming>,
 }
 
 impl Work {
@@ -115,6 +118,7 @@ impl Work {
         const OTHER_MODE: Duration = Duration::from_secs(4);
         let clock = self.floor.clock.clone();
         let deadline = clock.now() + limit;
+        let moved = self.active.as_ref().map(|active| active.moved().clone()).unwrap_or_default();
         let mut other: Option<(DeviceKey, Duration)> = None;
         loop {
             let mut wake = deadline;
@@ -151,6 +155,9 @@ impl Work {
                 changed = self.view.changed() => if changed.is_err() {
                     return Err(Failure::new(FailureCode::Internal, "the reconciler has ended"));
                 },
+                () = moved.cancelled() => {
+                    return Err(Failure::new(FailureCode::Unplugged, "its unit was put into another slot"));
+                }
                 () = clock.sleep_until(wake) => {}
             }
         }

@@ -5,17 +5,7 @@ use std::time::Duration;
 use stationmaster::controller::End;
 use stationmaster::domain::{Fact, Outcome, Phase};
 
-use crate::harness::{Line, assert_sound, records, station};
-
-/// Two slots on one hub are enough here.
-fn two_slots(text: String) -> String {
-    text.lines()
-        .filter(|line| {
-            !line.trim_start().starts_with("- { name:") || line.contains("name: A1") || line.contains("name: A2")
-        })
-        .map(|line| format!("{line}\n"))
-        .collect()
-}
+use crate::harness::{Line, assert_sound, records, station, two_slots};
 
 /// Lets a new controller finish what a killed one left; every unit ends once, with PASS.
 async fn succeed(line: &Line, killed: &str) {

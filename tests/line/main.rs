@@ -2,4 +2,5 @@
 
 mod harness;
 mod interruptions;
+mod moves;
 mod passes;

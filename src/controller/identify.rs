@@ -47,7 +47,7 @@ impl Work {
         family: &Family,
         timeouts: &Timeouts,
     ) -> Result<Identity, Failure> {
-        let deadline = self.floor.clock.now() + timeouts.ready;
+        let deadline = self.floor.clock.deadline(timeouts.ready);
         let identity = match read(at, family, deadline, self.floor.clock.now()).await {
             Ok(identity) => identity?,
             Err(error) => return Err(self.judge(error, &device.key, FailureCode::AtSilent).await),

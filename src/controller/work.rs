@@ -117,7 +117,7 @@ impl Work {
         /// How long a module may show another mode before that counts as where it ended up.
         const OTHER_MODE: Duration = Duration::from_secs(4);
         let clock = self.floor.clock.clone();
-        let deadline = clock.now() + limit;
+        let deadline = clock.deadline(limit);
         let moved = self.active.as_ref().map(|active| active.moved().clone()).unwrap_or_default();
         let mut other: Option<(DeviceKey, Duration)> = None;
         loop {
@@ -167,7 +167,7 @@ impl Work {
     pub(crate) async fn await_gone(&mut self, key: &DeviceKey, limit: Duration) -> bool {
         let clock = self.floor.clock.clone();
         let gone = self.view.wait_for(|view| !view.has(key));
-        clock.timeout(limit, gone).await.is_ok()
+        clock.timeout_at(clock.deadline(limit), gone).await.is_ok()
     }
 
     /// What a conversation that broke off means. Only the bus knows whether the module was taken: a transfer error
@@ -208,7 +208,7 @@ impl Work {
         ready_limit: Duration,
     ) -> Result<AtSession, Failure> {
         let clock = self.floor.clock.clone();
-        let deadline = clock.now() + ready_limit;
+        let deadline = clock.deadline(ready_limit);
         let port = self.floor.bus.open_port(&device.key, family.at_interface).await;
         let opened = match port {
             Ok(port) => {

@@ -14,6 +14,10 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
+/// The shortest real time after which a scaled clock lets a deadline pass. Only the modules are sped up: the host that
+/// serves them is as late as ever, and a scheduling delay must not look like a silent module.
+const PATIENCE: Duration = Duration::from_secs(2);
+
 /// A deadline passed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the deadline passed")]
@@ -95,6 +99,22 @@ impl Clock {
         tokio::time::sleep_until(self.inner.origin + self.real_duration(deadline)).await;
     }
 
+    /// The station time at which to give a device up that may take `limit`. On a scaled clock at least two seconds of
+    /// real time are left to it.
+    #[must_use]
+    pub fn deadline(&self, limit: Duration) -> Duration {
+        let scale = self.inner.scale;
+        self.now() + if scale > 1 { limit.max(PATIENCE * scale) } else { limit }
+    }
+
+    /// Runs `future`, until `deadline` (station time) at the most.
+    ///
+    /// # Errors
+    /// [`Elapsed`] when it took longer; the future is dropped then.
+    pub async fn timeout_at<F: Future>(&self, deadline: Duration, future: F) -> Result<F::Output, Elapsed> {
+        self.timeout(deadline.saturating_sub(self.now()), future).await
+    }
+
     /// Runs `future`, for at most `limit` of station time.
     ///
     /// # Errors
@@ -121,6 +141,14 @@ mod tests {
         assert_eq!(clock.now(), Duration::from_secs(40));
         assert!(clock.timeout(Duration::from_secs(1), std::future::pending::<()>()).await.is_err());
         assert_eq!(clock.now(), Duration::from_secs(41));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_scaled_clock_is_patient_with_devices_and_an_unscaled_one_is_exact() {
+        let second = Duration::from_secs(1);
+        assert_eq!(Clock::scaled(20).deadline(second), Duration::from_secs(40));
+        assert_eq!(Clock::scaled(20).deadline(Duration::from_secs(60)), Duration::from_secs(60));
+        assert_eq!(Clock::real().deadline(second), second);
     }
 
     #[tokio::test(start_paused = true)]

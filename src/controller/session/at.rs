@@ -35,7 +35,7 @@ impl AtSession {
     pub(crate) async fn command(&mut self, command: &str) -> Result<Reply, SessionError> {
         match self.exchange(command).await {
             Err(SessionError::Silent(silence)) => {
-                let deadline = self.clock.now() + self.limit;
+                let deadline = self.clock.deadline(self.limit);
                 self.synchronise(deadline).await.map_err(|error| match error {
                     SessionError::Silent(_) => SessionError::Silent(silence),
                     other => other,
@@ -49,7 +49,7 @@ impl AtSession {
     async fn exchange(&mut self, command: &str) -> Result<Reply, SessionError> {
         let clock = self.clock.clone();
         clock
-            .timeout(self.limit, self.converse(command))
+            .timeout_at(clock.deadline(self.limit), self.converse(command))
             .await
             .unwrap_or(Err(SessionError::Silent("no reply to an AT command")))
     }

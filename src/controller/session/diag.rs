@@ -13,7 +13,7 @@ const ECHO_LIMIT: Duration = Duration::from_secs(3);
 /// Asks once for download mode. `Ok(true)` when the module echoed the command or is gone already; it then leaves the
 /// bus by itself. `Ok(false)` when it did not react.
 pub(crate) async fn ask_for_edl(port: &mut dyn AtPort, clock: &Clock) -> Result<bool, SessionError> {
-    match clock.timeout(ECHO_LIMIT, exchange(port)).await {
+    match clock.timeout_at(clock.deadline(ECHO_LIMIT), exchange(port)).await {
         Ok(Ok(())) | Ok(Err(SessionError::Gone)) => Ok(true),
         Ok(Err(error)) => Err(error),
         Err(_) => Ok(false),

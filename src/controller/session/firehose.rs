@@ -281,7 +281,7 @@ impl Firehose {
     }
 
     fn deadline(&self, limit: Duration) -> Duration {
-        self.link.clock().now() + limit
+        self.link.clock().deadline(limit)
     }
 }
 

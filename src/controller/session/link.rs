@@ -109,8 +109,7 @@ impl EdlLink {
     /// Waits until anything moves, at most until `deadline`.
     async fn progress_until(&mut self, deadline: Duration, silence: &'static str) -> Result<(), SessionError> {
         let clock = self.clock.clone();
-        let left = deadline.saturating_sub(clock.now());
-        match clock.timeout(left, poll_fn(|context| self.poll_progress(context))).await {
+        match clock.timeout_at(deadline, poll_fn(|context| self.poll_progress(context))).await {
             Ok(result) => result,
             Err(_) => Err(SessionError::Silent(silence)),
         }
@@ -125,7 +124,7 @@ impl EdlLink {
         limit: Duration,
         silence: &'static str,
     ) -> Result<(), SessionError> {
-        let deadline = self.clock.now() + limit;
+        let deadline = self.clock.deadline(limit);
         while self.pipe.out_pending() >= limits::TRANSFERS_IN_FLIGHT {
             self.progress_until(deadline, silence).await?;
         }
@@ -139,7 +138,7 @@ impl EdlLink {
     /// Waits until every OUT transfer is complete.
     pub(crate) async fn flush(&mut self, limit: Duration, silence: &'static str) -> Result<(), SessionError> {
         while self.pipe.out_pending() > 0 {
-            let deadline = self.clock.now() + limit;
+            let deadline = self.clock.deadline(limit);
             self.progress_until(deadline, silence).await?;
         }
         Ok(())

@@ -127,7 +127,7 @@ impl SaharaSession {
     }
 
     async fn receive(&mut self, limit: Duration) -> Result<(), SessionError> {
-        let deadline = self.link.clock().now() + limit;
+        let deadline = self.link.clock().deadline(limit);
         let bytes = self.link.receive_until(deadline, "no Sahara packet").await?;
         self.machine.feed(&bytes);
         self.link.recycle(bytes);

@@ -159,7 +159,8 @@ impl Slot {
             status.code = None;
         });
         let work = self.work_on(&draft);
-        let span = tracing::info_span!("run", slot = %floor.station.slots[self.index].name, run = %draft.run());
+        let name = &floor.station.slots[self.index].name;
+        let span = tracing::info_span!("run", slot = %name, run = tracing::field::Empty);
         let mut task = AbortOnDropHandle::new(tokio::spawn(work.walk(place.is_some()).instrument(span)));
         let end = tokio::select! {
             biased;

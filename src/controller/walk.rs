@@ -276,6 +276,7 @@ impl Work {
         });
         self.draft.set_begun();
         self.draft.set_changed();
+        self.name_span();
         self.append(Fact::RunResumed {
             run: open.run,
             batch: self.floor.batch.clone(),
@@ -304,6 +305,7 @@ impl Work {
         });
         self.active = self.floor.active.take(unfinished.run);
         self.draft.set_begun();
+        self.name_span();
         self.append(Fact::RunResumed {
             run: unfinished.run,
             batch: self.floor.batch.clone(),

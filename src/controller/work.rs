@@ -223,6 +223,11 @@ impl Work {
         }
     }
 
+    /// Gives the log lines of this walk the run they belong to.
+    pub(crate) fn name_span(&self) {
+        tracing::Span::current().record("run", tracing::field::display(self.run()));
+    }
+
     /// Makes the run known to the ledger.
     pub(crate) async fn begin(&mut self, chain: &PortChain, identity: Option<Identity>) -> Result<(), RunError> {
         let record = self.draft.record();
@@ -235,6 +240,7 @@ impl Work {
         })
         .await?;
         self.draft.set_begun();
+        self.name_span();
         Ok(())
     }
 

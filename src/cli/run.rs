@@ -153,11 +153,12 @@ async fn work(arguments: &RunArguments, prepared: Prepared) -> Result<Status, Fa
     let projections = Projections::open(&disk, &ledger, &station, &products, &clock, (&state, &reports))
         .await
         .map_err(Failed::Refused)?;
+    // The last thing that can be refused; nothing was touched so far.
+    let server = listen(&arguments.listen, projections.metrics(), ledger.clone()).await?;
     let finished = ledger.finished_in_batch(batch.clone()).await?;
     let left = arguments.units.map(|units| units.saturating_sub(finished));
     let factory = line::start(&station, &clock, &disk, &state, left).await.map_err(Failed::Stuck)?;
     line::clear_finished(&factory, &ledger).await.map_err(Failed::Stuck)?;
-    let server = listen(&arguments.listen, projections.metrics(), ledger.clone()).await?;
     let controller = Controller::start(Parts {
         station: Arc::clone(&station),
         products,

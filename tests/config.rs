@@ -5,6 +5,7 @@
 //! before it is committed.
 
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use proptest::prelude::*;
@@ -15,19 +16,20 @@ use stationmaster::config::{
 use stationmaster::domain::BandSet;
 use stationmaster::host::{Disk, EntryKind, MemoryDisk, OsDisk};
 use stationmaster::protocol::at::is_reading_command;
+use stationmaster::sim::models::{MODELS, Model};
+use stationmaster::sim::{self, flash_map::FlashMap};
 
-const FAULTS: &[KnownFault<'static>] = &[
-    KnownFault { name: "band-missing-policy", takes_step: false },
-    KnownFault { name: "hello-eaten", takes_step: false },
-    KnownFault { name: "unplug", takes_step: true },
-];
-
-const KNOWN: Known<'static> = Known {
-    faults: FAULTS,
+/// What configuration may name from layers that it cannot ask itself, as the command line tells it.
+static KNOWN: LazyLock<Known<'static>> = LazyLock::new(|| Known {
+    faults: sim::FAULTS
+        .iter()
+        .map(|fault| KnownFault { name: fault.name, takes_step: fault.takes_step })
+        .collect::<Vec<_>>()
+        .leak(),
     reading_command: is_reading_command,
-    sim_variants: &["update", "moves-efs"],
-    sim_models: &["EG25-G", "EC25", "RM500Q-GL", "RM520N-GL"],
-};
+    sim_variants: sim::package::VARIANTS.iter().map(|(name, _)| *name).collect::<Vec<_>>().leak(),
+    sim_models: MODELS.iter().map(|model| model.name).collect::<Vec<_>>().leak(),
+});
 
 /// The message for a file, as the command line would show it; empty where there is none.
 fn message(disk: &dyn Disk, path: &Path) -> String {
@@ -149,6 +151,45 @@ fn the_demo_station_is_what_its_comments_say() {
         query.pattern.as_ref().expect("a pattern").captures("+QTEMP: \"modem-cpu\",\"60\"").expect("matches");
     assert_eq!(&captures[1], "60");
     assert_eq!(query.number.as_ref().expect("limits").max, Some(85.0));
+}
+
+#[test]
+fn the_demo_profiles_ask_for_what_the_simulated_modules_are() {
+    for entry in OsDisk::new().list(Path::new("profiles")).expect("the profiles") {
+        if !entry.name.ends_with(".yaml") {
+            continue;
+        }
+        let profile = load_profile(&OsDisk::new(), &Path::new("profiles").join(&entry.name), &KNOWN);
+        let profile = profile.map_err(|errors| errors.to_string()).expect("valid");
+        for model in &profile.models {
+            let model = Model::by_name(model).expect("it can be simulated");
+            assert_eq!(profile.family.name, model.family);
+            assert_eq!(profile.family.geometry, model.geometry);
+            let tacs: Vec<String> = profile.checks.tacs.iter().map(ToString::to_string).collect();
+            assert_eq!(tacs, [model.tac], "{}", model.name);
+            let PackageSource::Simulated(package) = &profile.package else { panic!("simulated") };
+            assert_eq!(package.revision, model.current_revision());
+            assert!(profile.checks.revision.matches(model.current_revision()));
+            let (old, new) = model.revisions.split_at(model.revisions.len() - 1);
+            for revision in old {
+                assert!(profile.source_revisions.iter().any(|pattern| pattern.matches(revision)), "{revision}");
+                assert!(!profile.checks.revision.matches(revision), "{revision} would pass for {new:?}");
+            }
+            for (set, bands) in &profile.checks.bands {
+                let has = match set {
+                    BandSet::LteConfig | BandSet::LtePolicy => model.lte,
+                    BandSet::NrSaConfig | BandSet::NrSaPolicy => model.nr_sa,
+                    BandSet::NrNsaConfig | BandSet::NrNsaPolicy => model.nr_nsa,
+                };
+                let missing: Vec<&u16> = bands.iter().filter(|band| !has.contains(band)).collect();
+                assert!(missing.is_empty(), "{} has no {missing:?} in {set:?}", model.name);
+            }
+            for guarded in profile.family.guarded {
+                let map = FlashMap::of_model(model);
+                assert!(map.range(guarded).is_some(), "{} has no partition {guarded}", model.name);
+            }
+        }
+    }
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::{Status, complain, prepare, print};
+use super::{Status, complain, counted, prepare, print};
 use crate::config;
 use crate::host::{Disk, EntryKind, OsDisk};
 
@@ -37,23 +37,29 @@ fn check(disk: &Arc<dyn Disk>, path: &Path) -> Result<String, String> {
     }
     if config::is_profile(disk.as_ref(), path) {
         let profile = prepare::profile(disk.as_ref(), path).map_err(|errors| errors.to_string())?;
-        check_package(disk, &profile)?;
-        return Ok(format!("a good profile for {}", profile.models.join(", ")));
+        let notes = check_package(disk, &profile)?;
+        return Ok(format!("a good profile for {}{notes}", profile.models.join(", ")));
     }
     let station = prepare::station(disk.as_ref(), path).map_err(|errors| errors.to_string())?;
+    let mut notes = String::new();
     for profile in &station.profiles {
-        check_package(disk, profile)?;
+        notes += &check_package(disk, profile)?;
     }
-    Ok(format!("a good station with {} slots and {} profiles", station.slots.len(), station.profiles.len()))
+    let slots = counted(station.slots.len() as u64, "slot", "slots");
+    let profiles = counted(station.profiles.len() as u64, "profile", "profiles");
+    Ok(format!("a good station with {slots} and {profiles}{notes}"))
 }
 
-/// A package on disk is opened; a generated one is made by `run` and not here, where nothing is written.
-fn check_package(disk: &Arc<dyn Disk>, profile: &config::Profile) -> Result<(), String> {
+/// Opens a package on disk, and gives what is to be said about it, a line each. A generated one is made by `run` and
+/// not here, where nothing is written.
+fn check_package(disk: &Arc<dyn Disk>, profile: &config::Profile) -> Result<String, String> {
     match &profile.package {
         config::PackageSource::Directory(_) => {
-            prepare::product(disk, &Arc::new(profile.clone()), Path::new("")).map(|_| ())
+            let product = prepare::product(disk, &Arc::new(profile.clone()), Path::new(""))?;
+            let about = |warning: &String| format!("\n  note: package of profile {}: {warning}", profile.name);
+            Ok(product.package.warnings().iter().map(about).collect())
         }
-        config::PackageSource::Simulated(_) => Ok(()),
+        config::PackageSource::Simulated(_) => Ok(String::new()),
     }
 }
 

@@ -7,8 +7,8 @@ use std::time::Duration;
 use crate::config::{FlashStore, Simulation, Station};
 use crate::domain::{ChipId, Fact, Outcome};
 use crate::hardware::Listing;
-use crate::host::{Clock, Disk, Random};
-use crate::ledger::Ledger;
+use crate::host::{Clock, Disk, MemoryDisk, Random};
+use crate::ledger::{self, Ledger};
 use crate::sim::{Factory, FactorySpec, FaultSpec, Flash, OperatorSpec, SimSlot, UnitKind};
 
 /// How long a line that is only looked at may take to show what is plugged in, in station time.
@@ -104,14 +104,23 @@ pub(crate) async fn clear_finished(factory: &Factory, ledger: &Ledger) -> Result
     Ok(())
 }
 
-/// What is plugged into a line on which nothing works: the units that an earlier process left in the slots.
+/// What is plugged into a line on which nothing works: the units that an earlier process left in the slots. They are
+/// started for it, so the line is locked meanwhile; a line that was never used is not even made.
 ///
 /// # Errors
 /// A sentence for people.
 pub(crate) async fn look(station: &Station, disk: &Arc<dyn Disk>, state: &Path) -> Result<Listing, String> {
+    let was_used = disk.open(&state.join("sim").join("line.json")).is_ok();
+    let (disk, _lock) = if was_used {
+        let lock = ledger::lock(disk.as_ref(), &state.join("ledger")).map_err(|error| error.to_string())?;
+        (Arc::clone(disk), Some(lock))
+    } else {
+        let nothing: Arc<dyn Disk> = Arc::new(MemoryDisk::new());
+        (nothing, None)
+    };
     let scale = station.simulation.as_ref().map_or(1, |simulation| simulation.time_scale);
     let clock = Clock::scaled(scale.max(100));
-    let factory = start(station, &clock, disk, state, Some(0)).await?;
+    let factory = start(station, &clock, &disk, state, Some(0)).await?;
     let bus = factory.bus();
     let deadline = clock.now() + SETTLE;
     loop {

@@ -57,7 +57,7 @@ impl From<Status> for ExitCode {
 )]
 struct Arguments {
     /// Say more on standard error: -v what happens to each run, -vv every exchange. STATIONMASTER_LOG overrides.
-    #[arg(short, long, action = clap::ArgAction::Count, global = true)]
+    #[arg(short, long, action = clap::ArgAction::Count, global = true, display_order = 900)]
     verbose: u8,
     #[command(subcommand)]
     command: Command,
@@ -142,6 +142,11 @@ pub(crate) fn print_bytes(bytes: &[u8]) {
 /// Prints to standard error.
 pub(crate) fn complain(text: impl std::fmt::Display) {
     let _closed_pipe = writeln!(display::Stderr, "{text}");
+}
+
+/// A number with its noun.
+pub(crate) fn counted(number: u64, one: &str, many: &str) -> String {
+    format!("{number} {}", if number == 1 { one } else { many })
 }
 
 /// Prints one JSON document.

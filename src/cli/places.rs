@@ -1,16 +1,19 @@
-//! Where the records of a station lie: as its file says, or as the command line does.
+//! Where the records of a station lie: as the command line says, or as the stations at hand do.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use super::prepare;
+use super::{complain, prepare};
 use crate::domain::Fact;
-use crate::host::Disk;
+use crate::host::{Disk, EntryKind};
 use crate::ledger::{self, Entry};
+
+/// Where stations are looked for when none is named.
+const STATIONS: &str = "stations";
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Places {
-    /// The station file whose state and reports are meant
-    #[arg(long, value_name = "FILE", required_unless_present = "state")]
+    /// The station whose records are meant; without it and --state, all in stations/ that have records
+    #[arg(long, value_name = "FILE")]
     station: Option<PathBuf>,
     /// The state directory, instead of the station file's
     #[arg(long, value_name = "DIR")]
@@ -28,23 +31,68 @@ pub(crate) struct Found {
 }
 
 impl Places {
-    /// The directories.
+    /// The directories, at least one.
     ///
     /// # Errors
-    /// A sentence for people: the station file is not good.
-    pub(crate) fn find(&self, disk: &dyn Disk) -> Result<Found, String> {
-        let station = match &self.station {
-            Some(path) => Some(prepare::station(disk, path).map_err(|errors| errors.to_string())?),
-            None => None,
+    /// A sentence for people: a station file is not good, or there are no records.
+    pub(crate) fn find(&self, disk: &dyn Disk) -> Result<Vec<Found>, String> {
+        let found = match (&self.station, &self.state) {
+            (Some(path), _) => vec![self.of_station(disk, path)?],
+            (None, Some(state)) => vec![Found { state: state.clone(), reports: self.reports.clone() }],
+            (None, None) => self.at_hand(disk)?,
         };
-        let state = self.state.clone().or_else(|| station.as_ref().map(|station| station.state.clone()));
-        let reports = self.reports.clone().or_else(|| station.map(|station| station.reports));
-        let state = state.ok_or_else(|| "error: name a station file or a state directory".to_owned())?;
-        Ok(Found { state, reports })
+        match found.iter().find(|found| !found.has_records(disk)) {
+            Some(empty) => Err(format!(
+                "error: {}: there are no records of a station here\nhelp: name the station with --station FILE, or its \
+                 state directory with --state DIR",
+                empty.state.display()
+            )),
+            None => Ok(found),
+        }
+    }
+
+    fn of_station(&self, disk: &dyn Disk, path: &Path) -> Result<Found, String> {
+        let station = prepare::station(disk, path).map_err(|errors| errors.to_string())?;
+        Ok(Found {
+            state: self.state.clone().unwrap_or(station.state),
+            reports: Some(self.reports.clone().unwrap_or(station.reports)),
+        })
+    }
+
+    /// The stations in `stations/` that have worked.
+    fn at_hand(&self, disk: &dyn Disk) -> Result<Vec<Found>, String> {
+        let entries = disk.list(Path::new(STATIONS)).unwrap_or_default();
+        let mut names: Vec<&str> = entries
+            .iter()
+            .filter(|entry| entry.kind == EntryKind::File && entry.name.ends_with(".yaml"))
+            .map(|entry| entry.name.as_str())
+            .collect();
+        names.sort_unstable();
+        let mut all: Vec<Found> = Vec::new();
+        for name in names {
+            match self.of_station(disk, &Path::new(STATIONS).join(name)) {
+                // Two stations may not work on one state directory, but files may say so.
+                Ok(found) if all.iter().any(|other| other.state == found.state) => {}
+                Ok(found) if found.has_records(disk) => all.push(found),
+                Ok(_) => {}
+                Err(why) => complain(why.trim_end()),
+            }
+        }
+        if all.is_empty() {
+            return Err(format!(
+                "error: no station in {STATIONS}/ has records\nhelp: name the station with --station FILE, or its state \
+                 directory with --state DIR"
+            ));
+        }
+        Ok(all)
     }
 }
 
 impl Found {
+    fn has_records(&self, disk: &dyn Disk) -> bool {
+        disk.list(&self.state.join("ledger")).is_ok()
+    }
+
     /// The entries that reports are made from, in order.
     ///
     /// # Errors
@@ -56,7 +104,7 @@ impl Found {
                 entries.push(entry);
             }
         })
-        .map_err(|error| format!("error: {error}"))?;
+        .map_err(|error| format!("error: {}: {error}", self.state.display()))?;
         Ok(entries)
     }
 }

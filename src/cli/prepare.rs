@@ -1,5 +1,6 @@
 //! What `run` and `check` share: everything that is read before a device is opened.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -37,6 +38,17 @@ fn with_known<T>(read: impl FnOnce(&Known<'_>) -> T) -> T {
         sim_variants: &variants,
         sim_models: &models,
     })
+}
+
+/// Why a directory could not be made, in words.
+pub(crate) fn no_directory(error: &std::io::Error) -> String {
+    match error.kind() {
+        ErrorKind::AlreadyExists | ErrorKind::NotADirectory => {
+            "it cannot be made: a file is in the place of a directory".to_owned()
+        }
+        ErrorKind::PermissionDenied => "it cannot be made: permission denied".to_owned(),
+        _ => format!("it cannot be made: {error}"),
+    }
 }
 
 /// Where the generated package of a simulated profile lies.
@@ -93,7 +105,12 @@ pub(crate) fn product(disk: &Arc<dyn Disk>, profile: &Arc<Profile>, state: &Path
 /// # Errors
 /// A sentence for people, with the remedy.
 pub(crate) fn open_package(disk: &Arc<dyn Disk>, directory: &Path) -> Result<Package, String> {
-    let words = |error: PackageError| format!("{error}\nhelp: {}", error.remedy());
+    let place = directory.display().to_string();
+    let words = |error: PackageError| {
+        let what = error.to_string();
+        let what = if what.starts_with(&place) { what } else { format!("{place}: {what}") };
+        format!("{what}\nhelp: {}", error.remedy())
+    };
     let package = Package::open(disk, directory).map_err(words)?;
     let factory_beside = package.documents().iter().any(|document| document.kind == PackageKind::Factory);
     if package.kind() == PackageKind::Update && factory_beside {

@@ -10,6 +10,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::display::Records;
+use super::prepare;
 use crate::config::Station;
 use crate::controller::{Handle, Product};
 use crate::domain::{Fact, Outcome, SlotStatus};
@@ -58,8 +59,9 @@ impl Projections {
         places: (&Path, &Path),
     ) -> Result<Self, String> {
         let (state, reports) = places;
-        disk.create_dir_all(reports).map_err(|error| format!("error: {}: {error}", reports.display()))?;
-        let metrics = Metrics::new(&labels(station, products, clock)).map_err(|error| format!("error: {error}"))?;
+        disk.create_dir_all(reports)
+            .map_err(|error| format!("{}: {}", reports.display(), prepare::no_directory(&error)))?;
+        let metrics = Metrics::new(&labels(station, products, clock)).map_err(|error| error.to_string())?;
         metrics.ledger_up(true);
         let mut this = Self {
             csv: CsvWriter::new(Arc::clone(disk), reports.to_path_buf()),
@@ -69,7 +71,7 @@ impl Projections {
             state: state.to_path_buf(),
         };
         loop {
-            let entries = ledger.read(this.next, READ_ENTRIES).await.map_err(|error| format!("error: {error}"))?;
+            let entries = ledger.read(this.next, READ_ENTRIES).await.map_err(|error| error.to_string())?;
             if entries.is_empty() {
                 break;
             }
@@ -78,7 +80,7 @@ impl Projections {
             }
             this.write(entries).await?;
         }
-        this.csv.settle().map_err(|error| format!("error: {error}"))?;
+        this.csv.settle().map_err(|error| error.to_string())?;
         Ok(this)
     }
 

@@ -1,12 +1,17 @@
 //! `report`: rebuilt from the ledger.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::places::Places;
 use super::{Status, complain};
 use crate::domain::{BatchId, Fact};
 use crate::host::{Disk, OsDisk};
+use crate::ledger::Entry;
 use crate::report::{self, Recorded};
+
+/// How many batches are named when the one that was asked for is not there.
+const NAMED_BATCHES_MAX: usize = 10;
 
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum ReportCommand {
@@ -29,23 +34,54 @@ pub(crate) fn run(command: &ReportCommand) -> Status {
             super::print_bytes(&bytes);
             Status::Good
         }
-        Err(why) => {
+        Err((status, why)) => {
             complain(why.trim_end());
-            Status::Refused
+            status
         }
     }
 }
 
-fn csv(arguments: &CsvArguments) -> Result<Vec<u8>, String> {
+fn csv(arguments: &CsvArguments) -> Result<Vec<u8>, (Status, String)> {
     let disk: Arc<dyn Disk> = Arc::new(OsDisk::new());
-    let entries = arguments.places.find(disk.as_ref())?.entries(disk.as_ref())?;
-    let is_known = entries.iter().any(|entry| match &entry.fact {
-        Fact::BatchOpened { batch, .. } => *batch == arguments.batch,
-        Fact::RunFinished(record) => record.batch == arguments.batch,
-        _ => false,
-    });
-    if !is_known {
-        return Err(format!("error: the ledger knows no batch {}", arguments.batch));
+    let mut batches: BTreeSet<BatchId> = BTreeSet::new();
+    let mut reports: Vec<(String, Vec<u8>)> = Vec::new();
+    for found in arguments.places.find(disk.as_ref()).map_err(refused)? {
+        let entries = found.entries(disk.as_ref()).map_err(|why| (Status::Stuck, why))?;
+        let here: BTreeSet<BatchId> = entries.iter().filter_map(batch).cloned().collect();
+        if here.contains(&arguments.batch) {
+            let bytes = report::rebuild(&arguments.batch, entries.iter().map(Recorded::from))
+                .map_err(|error| (Status::Stuck, format!("error: {error}")))?;
+            reports.push((found.state.display().to_string(), bytes));
+        }
+        batches.extend(here);
     }
-    report::rebuild(&arguments.batch, entries.iter().map(Recorded::from)).map_err(|error| format!("error: {error}"))
+    match reports.as_mut_slice() {
+        [(_, bytes)] => Ok(std::mem::take(bytes)),
+        [] => {
+            let known: Vec<&str> = batches.iter().rev().take(NAMED_BATCHES_MAX).map(BatchId::as_str).collect();
+            let more = if batches.len() > known.len() { ", ..." } else { "" };
+            let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+            Err(refused(format!("error: no batch {} is recorded\nhelp: recorded are: {known}{more}", arguments.batch)))
+        }
+        several => {
+            let places: Vec<&str> = several.iter().map(|(state, _)| state.as_str()).collect();
+            Err(refused(format!(
+                "error: batch {} is recorded in {}\nhelp: say which one is meant, with --state DIR",
+                arguments.batch,
+                places.join(" and in ")
+            )))
+        }
+    }
+}
+
+fn refused(why: String) -> (Status, String) {
+    (Status::Refused, why)
+}
+
+fn batch(entry: &Entry) -> Option<&BatchId> {
+    match &entry.fact {
+        Fact::BatchOpened { batch, .. } => Some(batch),
+        Fact::RunFinished(record) => Some(&record.batch),
+        _ => None,
+    }
 }

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use super::display::{Display, final_table};
@@ -30,7 +31,7 @@ pub(crate) struct RunArguments {
     #[arg(long, value_name = "ID")]
     batch: Option<BatchId>,
     /// End when the batch has this many finished units; without it, when stopped
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    #[arg(long, value_name = "N", value_parser = units)]
     units: Option<u32>,
     /// Where ledger and backups are kept, instead of the station file's `state`
     #[arg(long, value_name = "DIR")]
@@ -53,6 +54,14 @@ pub(crate) struct RunArguments {
     /// End the process abruptly after this many lines of the ledger were written: for proving what a crash leaves
     #[arg(long, value_name = "N", hide = true)]
     crash_after: Option<u64>,
+}
+
+/// Most units that a batch may be asked to have.
+const UNITS_MAX: u32 = 1_000_000;
+
+fn units(text: &str) -> Result<u32, String> {
+    let number = text.parse().ok().filter(|number| (1..=UNITS_MAX).contains(number));
+    number.ok_or_else(|| format!("a number of units is 1 to {UNITS_MAX}"))
 }
 
 /// Everything that is known before a device is opened.
@@ -87,8 +96,11 @@ pub(crate) fn run(arguments: &RunArguments) -> Status {
         }
     };
     let result = runtime.block_on(async {
-        let prepared = prepare_run(arguments)?;
-        work(arguments, prepared).await
+        let station = read_station(arguments)?;
+        // A socket that cannot be had ends the command before anything is touched.
+        let listener = bind(&arguments.listen).await?;
+        let prepared = prepare_run(arguments, station)?;
+        work(arguments, prepared, listener).await
     });
     match result {
         Ok(status) => status,
@@ -103,16 +115,20 @@ pub(crate) fn run(arguments: &RunArguments) -> Status {
     }
 }
 
-fn prepare_run(arguments: &RunArguments) -> Result<Prepared, Failed> {
-    let os: Arc<dyn Disk> = Arc::new(OsDisk::new());
+fn read_station(arguments: &RunArguments) -> Result<Station, Failed> {
     let station =
-        prepare::station(os.as_ref(), &arguments.station).map_err(|errors| Failed::Refused(errors.to_string()))?;
+        prepare::station(&OsDisk::new(), &arguments.station).map_err(|errors| Failed::Refused(errors.to_string()))?;
     if station.hardware == HardwareKind::Usb {
         return Err(Failed::Refused(format!(
             "{}: this version drives simulated hardware only\nhelp: say `hardware: simulated`, as stations/demo.yaml does",
             arguments.station.display()
         )));
     }
+    Ok(station)
+}
+
+fn prepare_run(arguments: &RunArguments, station: Station) -> Result<Prepared, Failed> {
+    let os: Arc<dyn Disk> = Arc::new(OsDisk::new());
     let scale = station.simulation.as_ref().map_or(1, |simulation| simulation.time_scale);
     let clock = Clock::scaled(scale);
     let state = arguments.state.clone().unwrap_or_else(|| station.state.clone());
@@ -129,11 +145,18 @@ fn prepare_run(arguments: &RunArguments) -> Result<Prepared, Failed> {
         Some(lines) => Arc::new(super::crash::CrashDisk::new(os, lines)),
         None => os,
     };
+    disk.create_dir_all(&state)
+        .map_err(|error| Failed::Stuck(format!("{}: {}", state.display(), prepare::no_directory(&error))))?;
     let products = prepare::products(&disk, &station, &state).map_err(Failed::Refused)?;
+    for product in &products {
+        for warning in product.package.warnings() {
+            complain(format!("warning: package of profile {}: {warning}", product.profile.name));
+        }
+    }
     Ok(Prepared { station: Arc::new(station), products, state, reports, batch, clock, disk })
 }
 
-async fn work(arguments: &RunArguments, prepared: Prepared) -> Result<Status, Failed> {
+async fn work(arguments: &RunArguments, prepared: Prepared, listener: Option<TcpListener>) -> Result<Status, Failed> {
     let Prepared { station, products, state, reports, batch, clock, disk } = prepared;
     let ledger =
         Ledger::open(Arc::clone(&disk), clock.clone(), state.join("ledger"), WriterMode::Thread, IndexPlace::File)
@@ -145,20 +168,22 @@ async fn work(arguments: &RunArguments, prepared: Prepared) -> Result<Status, Fa
     {
         let (here, there) = if seen { ("simulated", "real") } else { ("real", "simulated") };
         return Err(Failed::Refused(format!(
-            "{}: this state directory belongs to {here} hardware and is not used for {there} hardware\n\
+            "error: {}: this state directory belongs to {here} hardware and is not used for {there} hardware\n\
              help: give each its own with `state:` in the station file or --state",
             state.display()
         )));
     }
     let projections = Projections::open(&disk, &ledger, &station, &products, &clock, (&state, &reports))
         .await
-        .map_err(Failed::Refused)?;
-    // The last thing that can be refused; nothing was touched so far.
-    let server = listen(&arguments.listen, projections.metrics(), ledger.clone()).await?;
+        .map_err(Failed::Stuck)?;
     let finished = ledger.finished_in_batch(batch.clone()).await?;
     let left = arguments.units.map(|units| units.saturating_sub(finished));
     let factory = line::start(&station, &clock, &disk, &state, left).await.map_err(Failed::Stuck)?;
     line::clear_finished(&factory, &ledger).await.map_err(Failed::Stuck)?;
+    let server = match listener {
+        Some(listener) => Some(serve(listener, projections.metrics(), ledger.clone())?),
+        None => None,
+    };
     let controller = Controller::start(Parts {
         station: Arc::clone(&station),
         products,
@@ -220,7 +245,7 @@ impl Server {
     }
 }
 
-async fn listen(address: &str, metrics: Arc<Metrics>, ledger: Ledger) -> Result<Option<Server>, Failed> {
+async fn bind(address: &str) -> Result<Option<TcpListener>, Failed> {
     if address == "off" {
         return Ok(None);
     }
@@ -231,8 +256,14 @@ async fn listen(address: &str, metrics: Arc<Metrics>, ledger: Ledger) -> Result<
         ))
     };
     let wanted: std::net::SocketAddr = address.parse().map_err(|_| refuse("not an address with a port".to_owned()))?;
-    let listener = tokio::net::TcpListener::bind(wanted).await.map_err(|error| refuse(error.to_string()))?;
-    let bound = listener.local_addr().map_err(|error| refuse(error.to_string()))?;
+    TcpListener::bind(wanted).await.map(Some).map_err(|error| match error.kind() {
+        std::io::ErrorKind::AddrInUse => refuse("another program listens there".to_owned()),
+        _ => refuse(error.to_string()),
+    })
+}
+
+fn serve(listener: TcpListener, metrics: Arc<Metrics>, ledger: Ledger) -> Result<Server, Failed> {
+    let bound = listener.local_addr().map_err(|error| Failed::Stuck(format!("the socket of /metrics: {error}")))?;
     if let Some(warning) = web::exposure(bound) {
         complain(format!("warning: {warning}"));
     }
@@ -244,7 +275,7 @@ async fn listen(address: &str, metrics: Arc<Metrics>, ledger: Ledger) -> Result<
     };
     let stop = CancellationToken::new();
     let task = tokio::spawn(web::serve(listener, state, stop.clone()));
-    Ok(Some(Server { stop, task }))
+    Ok(Server { stop, task })
 }
 
 /// The first signal stops gently, the second at once.

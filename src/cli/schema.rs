@@ -4,16 +4,14 @@ use super::Status;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct SchemaArguments {
-    /// Of what
-    #[arg(value_enum)]
+    /// Of which kind of file: station or profile
+    #[arg(value_enum, value_name = "KIND", hide_possible_values = true)]
     of: Of,
 }
 
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
 enum Of {
-    /// A station file
     Station,
-    /// A profile
     Profile,
 }
 

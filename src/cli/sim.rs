@@ -3,9 +3,12 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use clap::builder::{PossibleValue, PossibleValuesParser};
+
 use super::{Status, complain, print};
 use crate::host::{Disk, OsDisk};
-use crate::sim::package::{self, PackageSpec};
+use crate::sim::models::MODELS;
+use crate::sim::package::{self, PackageSpec, VARIANTS};
 
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum SimCommand {
@@ -22,7 +25,7 @@ pub(crate) struct PackageArguments {
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
     /// The model it is for
-    #[arg(long, required_unless_present = "complete")]
+    #[arg(long, required_unless_present = "complete", value_parser = models())]
     model: Option<String>,
     /// The revision that a module reports afterwards
     #[arg(long, required_unless_present = "complete")]
@@ -30,14 +33,29 @@ pub(crate) struct PackageArguments {
     /// Size of all images together, in megabytes
     #[arg(long, default_value_t = 24)]
     megabytes: u32,
-    /// What kind of package: a good one (`update`), or one of the bad ones for training
-    #[arg(long, default_value = "update")]
+    /// What kind of package: a good one (`update`), or a bad one for training; a wrong name lists them
+    #[arg(long, default_value = "update", value_parser = variants(), hide_possible_values = true)]
     variant: String,
+}
+
+fn models() -> PossibleValuesParser {
+    PossibleValuesParser::new(MODELS.iter().map(|model| model.name))
+}
+
+fn variants() -> PossibleValuesParser {
+    PossibleValuesParser::new(VARIANTS.iter().map(|(name, special)| PossibleValue::new(*name).help(*special)))
 }
 
 pub(crate) fn run(command: &SimCommand) -> Status {
     let SimCommand::Package(arguments) = command;
     let disk: Arc<dyn Disk> = Arc::new(OsDisk::new());
+    if disk.list(&arguments.out).is_ok_and(|entries| !entries.is_empty()) {
+        complain(format!(
+            "error: {}: there is something already\nhelp: name a directory that is not there yet, or remove this one",
+            arguments.out.display()
+        ));
+        return Status::Refused;
+    }
     let made = match (&arguments.complete, &arguments.model, &arguments.revision) {
         (Some(source), _, revision) => package::complete(disk.as_ref(), source, &arguments.out, revision.as_deref()),
         (None, Some(model), Some(revision)) => {

@@ -1,10 +1,11 @@
 //! `verify`: the ledger's chain, and the reports against it.
 
 use std::fmt::Write;
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::places::Places;
-use super::{Status, complain, print, print_json};
+use super::places::{Found, Places};
+use super::{Status, complain, counted, print, print_json};
 use crate::host::{Disk, OsDisk};
 use crate::ledger::{self, VerifyReport};
 use crate::report::{self, FileState, FileVerdict, Recorded};
@@ -20,12 +21,14 @@ pub(crate) struct VerifyArguments {
 
 pub(crate) fn run(arguments: &VerifyArguments) -> Status {
     match check(arguments) {
-        Ok((ledger, files)) => {
-            let good = ledger.difference.is_none() && files.iter().all(|file| file.state == FileState::Equal);
+        Ok(verdicts) => {
+            let good = verdicts.iter().all(Verdict::is_good);
             if arguments.json {
-                print_json(&document(&ledger, &files, good));
+                let all: Vec<serde_json::Value> = verdicts.iter().map(document).collect();
+                print_json(&serde_json::json!({ "good": good, "stations": all }));
             } else {
-                print(&words(&ledger, &files));
+                let all: Vec<String> = verdicts.iter().map(words).collect();
+                print(&all.join("\n"));
             }
             if good { Status::Good } else { Status::NotAllGood }
         }
@@ -36,21 +39,36 @@ pub(crate) fn run(arguments: &VerifyArguments) -> Status {
     }
 }
 
-fn check(arguments: &VerifyArguments) -> Result<(VerifyReport, Vec<FileVerdict>), String> {
+/// What came out for one state directory.
+struct Verdict {
+    state: PathBuf,
+    ledger: VerifyReport,
+    files: Vec<FileVerdict>,
+}
+
+impl Verdict {
+    fn is_good(&self) -> bool {
+        self.ledger.difference.is_none() && self.files.iter().all(|file| file.state == FileState::Equal)
+    }
+}
+
+fn check(arguments: &VerifyArguments) -> Result<Vec<Verdict>, String> {
     let disk: Arc<dyn Disk> = Arc::new(OsDisk::new());
-    let found = arguments.places.find(disk.as_ref())?;
-    let ledger =
-        ledger::verify(disk.as_ref(), &found.state.join("ledger")).map_err(|error| format!("error: {error}"))?;
-    let files = match (&found.reports, &ledger.difference) {
-        // What a broken chain says of a report means nothing.
-        (Some(reports), None) => {
-            let entries = found.entries(disk.as_ref())?;
-            report::verify(disk.as_ref(), reports, entries.iter().map(Recorded::from))
-                .map_err(|error| format!("error: {error}"))?
-        }
-        _ => Vec::new(),
+    let check = |found: Found| {
+        let ledger =
+            ledger::verify(disk.as_ref(), &found.state.join("ledger")).map_err(|error| format!("error: {error}"))?;
+        let files = match (&found.reports, &ledger.difference) {
+            // What a broken chain says of a report means nothing.
+            (Some(reports), None) => {
+                let entries = found.entries(disk.as_ref())?;
+                report::verify(disk.as_ref(), reports, entries.iter().map(Recorded::from))
+                    .map_err(|error| format!("error: {error}"))?
+            }
+            _ => Vec::new(),
+        };
+        Ok(Verdict { state: found.state, ledger, files })
     };
-    Ok((ledger, files))
+    arguments.places.find(disk.as_ref())?.into_iter().map(check).collect()
 }
 
 fn state(file: &FileVerdict) -> String {
@@ -64,35 +82,47 @@ fn state(file: &FileVerdict) -> String {
     }
 }
 
-fn words(ledger: &VerifyReport, files: &[FileVerdict]) -> String {
+fn words(verdict: &Verdict) -> String {
+    let Verdict { state: place, ledger, files } = verdict;
+    let place = place.join("ledger");
+    let place = place.display();
     let mut text = String::new();
     match &ledger.difference {
         None => {
             let head = ledger.head.map_or_else(|| "none".to_owned(), |head| head.to_string());
             let _infallible = writeln!(
                 text,
-                "ledger: {} entries in {} files are unaltered; {} runs, {} finished, {} to be resumed\nhead: {head}",
-                ledger.entries, ledger.segments, ledger.runs, ledger.finished, ledger.open
+                "{place}: unaltered, {}; {}, {} finished, {} to be resumed\n  head {head}",
+                counted(ledger.entries, "entry", "entries"),
+                counted(ledger.runs, "run", "runs"),
+                ledger.finished,
+                ledger.open
             );
         }
         Some(difference) => {
             let _infallible = writeln!(
                 text,
-                "ledger: BROKEN in {}, line {}: {}\n{} entries before it are unaltered\nhelp: restore the file from a \
-                 copy; nothing in it can be believed from that line on",
-                difference.segment, difference.line, difference.reason, ledger.entries
+                "{place}: BROKEN in {}, line {}: {}\n  unaltered before that: {}\nhelp: restore the file from a copy; \
+                 nothing in it can be believed from that line on",
+                difference.segment,
+                difference.line,
+                difference.reason,
+                counted(ledger.entries, "entry", "entries")
             );
         }
     }
     for file in files {
-        let _infallible = writeln!(text, "{}: {} rows, {}", file.path.display(), file.rows, state(file));
+        let _infallible =
+            writeln!(text, "{}: {}, {}", file.path.display(), counted(file.rows, "row", "rows"), state(file));
     }
     text
 }
 
-fn document(ledger: &VerifyReport, files: &[FileVerdict], good: bool) -> serde_json::Value {
+fn document(verdict: &Verdict) -> serde_json::Value {
+    let Verdict { state: place, ledger, files } = verdict;
     serde_json::json!({
-        "good": good,
+        "good": verdict.is_good(),
+        "state": place.display().to_string(),
         "ledger": {
             "segments": ledger.segments,
             "entries": ledger.entries,

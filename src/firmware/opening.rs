@@ -212,7 +212,7 @@ impl<'a> Opening<'a> {
             self.warnings.push(format!("there are update and factory documents; the {kind} one is used"));
         }
         for document in documents {
-            let name = document.key.to_ascii_lowercase();
+            let name = document.key.rsplit('/').next().unwrap_or_default().to_ascii_lowercase();
             if document.kind == PackageKind::Factory && name.contains("update") {
                 let key = shown(&document.key);
                 self.warnings.push(format!("{key}: is called an update, but writes over the unit's calibration"));

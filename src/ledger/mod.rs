@@ -37,6 +37,7 @@ pub use line::Entry;
 pub use questions::{BatchCounts, ClaimAnswer, ClaimRequest};
 pub use run::{Interruption, OpenRun, UnfinishedRun};
 pub use verify::{Difference, VerifyReport, verify};
+pub use writer::lock;
 
 use index::Index;
 use store::Store;

@@ -4,7 +4,7 @@
 //! questions see durable entries only. After a failed write nothing is tried again, because what the kernel did with
 //! the lost pages is unknown; only a restart that reads the file anew knows.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -89,16 +89,25 @@ pub(super) struct Writer {
     lock: Box<dyn LockGuard>,
 }
 
+/// Takes the lock of the ledger in `directory`, which is made where there is none: nobody else works with the state
+/// directory until it is dropped.
+///
+/// # Errors
+/// [`LedgerError::Locked`] when somebody else has it, and those of the disk.
+pub fn lock(disk: &dyn Disk, directory: &Path) -> Result<Box<dyn LockGuard>, LedgerError> {
+    disk.create_dir_all(directory).map_err(|error| LedgerError::disk(directory, error))?;
+    let path = directory.join(LOCK_FILE);
+    disk.lock(&path).map_err(|error| match error.kind() {
+        std::io::ErrorKind::WouldBlock => LedgerError::Locked { path: path.clone() },
+        _ => LedgerError::disk(&path, error),
+    })
+}
+
 impl Writer {
     /// Takes the lock, recovers the files, and brings the index up to date. Blocks.
     pub(super) fn open(setup: Setup) -> Result<(Self, Arc<Store>, watch::Receiver<u64>), LedgerError> {
         let Setup { disk, directory, index, segment_bytes } = setup;
-        disk.create_dir_all(&directory).map_err(|error| LedgerError::disk(&directory, error))?;
-        let path = directory.join(LOCK_FILE);
-        let lock = disk.lock(&path).map_err(|error| match error.kind() {
-            std::io::ErrorKind::WouldBlock => LedgerError::Locked { path: path.clone() },
-            _ => LedgerError::disk(&path, error),
-        })?;
+        let lock = lock(&*disk, &directory)?;
         let recovered = recover(&*disk, &directory)?;
         let store = Arc::new(Store::new(Arc::clone(&disk), directory.clone()));
         for first_seq in &recovered.first_seqs {

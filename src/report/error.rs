@@ -25,7 +25,7 @@ pub enum ReportError {
         found: String,
     },
     /// The disk refused.
-    #[error("{}: the report cannot be written; the ledger has every record", path.display())]
+    #[error("{}: the report cannot be read or written ({source}); the ledger has every record", path.display())]
     Disk {
         /// The file or directory.
         path: PathBuf,

@@ -126,8 +126,11 @@ pub fn generate(disk: &dyn Disk, directory: &Path, spec: &PackageSpec) -> Result
     if is_there && disk.open(&directory.join("md5.txt")).is_ok() {
         return Ok(());
     }
+    let generator = Generator::new(model, spec);
+    // What cannot be made is refused before anything is.
+    layout::images(model, generator.geometry.page_bytes, spec.megabytes)?;
     remove(disk, &stamp_path)?;
-    Generator::new(model, spec).write(Writer::begin(disk, directory)?)?;
+    generator.write(Writer::begin(disk, directory)?)?;
     disk.replace(&stamp_path, stamp.as_bytes(), true).map_err(at(&stamp_path))
 }
 

@@ -1,0 +1,11 @@
+//! Stations as people run them: the real binary on real files in real time, looked at from outside only.
+#![expect(clippy::disallowed_methods, reason = "outside of the program there is nothing but the real host")]
+
+mod cli;
+mod demo;
+mod invalid;
+mod kill;
+mod package;
+mod place;
+mod records;
+mod transcript;

@@ -4,12 +4,13 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::config::{FlashStore, Simulation, Station};
+use super::prepare;
+use crate::config::Station;
 use crate::domain::{ChipId, Fact, Outcome};
 use crate::hardware::Listing;
 use crate::host::{Clock, Disk, MemoryDisk, Random};
 use crate::ledger::{self, Ledger};
-use crate::sim::{Factory, FactorySpec, FaultSpec, Flash, OperatorSpec, SimSlot, UnitKind};
+use crate::sim::Factory;
 
 /// How long a line that is only looked at may take to show what is plugged in, in station time.
 const SETTLE: Duration = Duration::from_secs(60);
@@ -25,52 +26,11 @@ pub(crate) async fn start(
     state: &Path,
     units: Option<u32>,
 ) -> Result<Factory, String> {
-    let simulation =
-        station.simulation.as_ref().ok_or_else(|| "the station file describes no simulation".to_owned())?;
-    let spec = specification(station, simulation, state, units);
-    Factory::start(spec, clock.clone(), Arc::clone(disk), Random::seeded(simulation.seed))
+    let spec = prepare::factory(station, state, units).ok_or("the station file describes no simulation")?;
+    let random = Random::seeded(spec.seed);
+    Factory::start(spec, clock.clone(), Arc::clone(disk), random)
         .await
         .map_err(|error| format!("the simulated line: {error}"))
-}
-
-fn specification(station: &Station, simulation: &Simulation, state: &Path, units: Option<u32>) -> FactorySpec {
-    FactorySpec {
-        seed: simulation.seed,
-        slots: station
-            .slots
-            .iter()
-            .map(|slot| SimSlot { name: slot.name.clone(), usb2: slot.usb2.clone(), usb3: slot.usb3.clone() })
-            .collect(),
-        units: simulation
-            .units
-            .iter()
-            .map(|kind| UnitKind {
-                model: kind.model.clone(),
-                revision: kind.revision.clone(),
-                slots: kind.slots.clone(),
-            })
-            .collect(),
-        operator: OperatorSpec {
-            insert_after: simulation.operator.insert_after,
-            remove_after: simulation.operator.remove_after,
-            units,
-        },
-        faults: simulation
-            .faults
-            .iter()
-            .map(|fault| FaultSpec {
-                fault: fault.fault.clone(),
-                unit: fault.unit,
-                step: fault.step,
-                after: fault.after,
-            })
-            .collect(),
-        flash: match simulation.flash {
-            FlashStore::Memory => Flash::Memory,
-            FlashStore::Files => Flash::Files(state.join("sim").join("units")),
-        },
-        state: state.to_path_buf(),
-    }
 }
 
 /// Takes out the units that an earlier process finished and did not live to take out.

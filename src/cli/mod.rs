@@ -12,7 +12,7 @@ mod display;
 mod line;
 mod package;
 mod places;
-mod prepare;
+pub mod prepare;
 mod projections;
 mod report;
 mod run;

@@ -1,21 +1,22 @@
-//! What `run` and `check` share: everything that is read before a device is opened.
+//! What `run`, `check`, the tests and the benches share: everything that is read before a device is opened, and the
+//! virtual factory that a station file describes.
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::config::{self, ConfigErrors, Known, KnownFault, PackageSource, Profile, Station};
+use crate::config::{self, ConfigErrors, FlashStore, Known, KnownFault, PackageSource, Profile, Station};
 use crate::controller::Product;
 use crate::firmware::{Package, PackageError, PackageKind};
 use crate::host::Disk;
 use crate::protocol::at;
-use crate::sim;
+use crate::sim::{self, FactorySpec, FaultSpec, Flash, OperatorSpec, Pacing, SimSlot, UnitKind};
 
 /// Reads a station and its profiles, with everything that configuration may name from layers it cannot ask itself.
 ///
 /// # Errors
 /// Everything that is wrong in these files.
-pub(crate) fn station(disk: &dyn Disk, path: &Path) -> Result<Station, ConfigErrors> {
+pub fn station(disk: &dyn Disk, path: &Path) -> Result<Station, ConfigErrors> {
     with_known(|known| config::load_station(disk, path, known))
 }
 
@@ -23,7 +24,7 @@ pub(crate) fn station(disk: &dyn Disk, path: &Path) -> Result<Station, ConfigErr
 ///
 /// # Errors
 /// Everything that is wrong in it.
-pub(crate) fn profile(disk: &dyn Disk, path: &Path) -> Result<Profile, ConfigErrors> {
+pub fn profile(disk: &dyn Disk, path: &Path) -> Result<Profile, ConfigErrors> {
     with_known(|known| config::load_profile(disk, path, known))
 }
 
@@ -60,7 +61,7 @@ fn simulated_directory(state: &Path, profile: &Profile) -> PathBuf {
 ///
 /// # Errors
 /// A sentence for people, naming the profile and the remedy.
-pub(crate) fn products(disk: &Arc<dyn Disk>, station: &Station, state: &Path) -> Result<Vec<Product>, String> {
+pub fn products(disk: &Arc<dyn Disk>, station: &Station, state: &Path) -> Result<Vec<Product>, String> {
     station.profiles.iter().map(|profile| product(disk, profile, state)).collect()
 }
 
@@ -68,7 +69,7 @@ pub(crate) fn products(disk: &Arc<dyn Disk>, station: &Station, state: &Path) ->
 ///
 /// # Errors
 /// As [`products`].
-pub(crate) fn product(disk: &Arc<dyn Disk>, profile: &Arc<Profile>, state: &Path) -> Result<Product, String> {
+pub fn product(disk: &Arc<dyn Disk>, profile: &Arc<Profile>, state: &Path) -> Result<Product, String> {
     let place = format!("{}: package of profile {}", profile.path.display(), profile.name);
     let directory = match &profile.package {
         PackageSource::Directory(directory) => directory.clone(),
@@ -104,7 +105,7 @@ pub(crate) fn product(disk: &Arc<dyn Disk>, profile: &Arc<Profile>, state: &Path
 ///
 /// # Errors
 /// A sentence for people, with the remedy.
-pub(crate) fn open_package(disk: &Arc<dyn Disk>, directory: &Path) -> Result<Package, String> {
+pub fn open_package(disk: &Arc<dyn Disk>, directory: &Path) -> Result<Package, String> {
     let place = directory.display().to_string();
     let words = |error: PackageError| {
         let what = error.to_string();
@@ -117,4 +118,46 @@ pub(crate) fn open_package(disk: &Arc<dyn Disk>, directory: &Path) -> Result<Pac
         return Package::open_with(disk, directory, PackageKind::Factory).map_err(words);
     }
     Ok(package)
+}
+
+/// The virtual factory that a station file describes, whose operator hands out `units` units; `None` for a station
+/// with real hardware. Flash in files lies below `state`.
+#[must_use]
+pub fn factory(station: &Station, state: &Path, units: Option<u32>) -> Option<FactorySpec> {
+    let simulation = station.simulation.as_ref()?;
+    let slots = station.slots.iter();
+    let kinds = simulation.units.iter();
+    let faults = simulation.faults.iter();
+    Some(FactorySpec {
+        seed: simulation.seed,
+        slots: slots
+            .map(|slot| SimSlot { name: slot.name.clone(), usb2: slot.usb2.clone(), usb3: slot.usb3.clone() })
+            .collect(),
+        units: kinds
+            .map(|kind| UnitKind {
+                model: kind.model.clone(),
+                revision: kind.revision.clone(),
+                slots: kind.slots.clone(),
+            })
+            .collect(),
+        operator: OperatorSpec {
+            insert_after: simulation.operator.insert_after,
+            remove_after: simulation.operator.remove_after,
+            units,
+        },
+        faults: faults
+            .map(|fault| FaultSpec {
+                fault: fault.fault.clone(),
+                unit: fault.unit,
+                step: fault.step,
+                after: fault.after,
+            })
+            .collect(),
+        pacing: Pacing::Real,
+        flash: match simulation.flash {
+            FlashStore::Memory => Flash::Memory,
+            FlashStore::Files => Flash::Files(state.join("sim").join("units")),
+        },
+        state: state.to_path_buf(),
+    })
 }

@@ -107,10 +107,6 @@ pub const PARTITIONS_MAX: usize = 64;
 pub const BACKUP_BYTES_MAX: u64 = 512 * 1024 * 1024;
 /// Most bytes of the index at the end of a stored backup.
 pub const BACKUP_INDEX_BYTES_MAX: u64 = 8 * 1024 * 1024;
-/// Largest page of a storage, in bytes.
-pub const PAGE_BYTES_MAX: u32 = 64 * 1024;
-/// Most pages of an erase block.
-pub const PAGES_PER_BLOCK_MAX: u32 = 1024;
 /// A file system of an EFS in use has at least so many pages that are not blank; a skeleton has fewer.
 pub const EFS_USED_PAGES_MIN: u64 = 8;
 
@@ -171,8 +167,6 @@ pub const LEDGER_QUEUE_MAX: usize = 1024;
 
 /// Bulk transfers in flight per slot, each way.
 pub const TRANSFERS_IN_FLIGHT: usize = 4;
-/// Length of an IN transfer while XML is expected, in bytes.
-pub const XML_TRANSFER_BYTES: usize = 4096;
 
 /// How often the bus is listed even if no event came.
 pub const RECONCILE_INTERVAL: Duration = Duration::from_secs(1);

@@ -90,6 +90,7 @@ impl Factory {
             seed: spec.seed,
             kinds: spec.units,
             faults: spec.faults,
+            pacing: spec.pacing,
             flash: spec.flash,
             disk: disk.clone(),
             world: world.clone(),

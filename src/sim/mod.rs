@@ -52,4 +52,4 @@ pub use body::{BusAction, BusEvent};
 pub use factory::{Carried, Factory, OperatorHandle, UnitTruth};
 pub use faults::{FAULTS, FaultInfo};
 pub use maker::programmer_for;
-pub use spec::{FactorySpec, FaultSpec, Flash, OperatorSpec, SimError, SimSlot, UnitKind};
+pub use spec::{FactorySpec, FaultSpec, Flash, OperatorSpec, Pacing, SimError, SimSlot, UnitKind};

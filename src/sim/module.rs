@@ -22,6 +22,7 @@ use super::loader::{self, Loader};
 use super::models::Model;
 use super::pace::Pace;
 use super::sahara::{self, Pbl, Seen};
+use super::spec::Pacing;
 use super::world::{Attachment, Supply, World};
 use crate::domain::KeyHash;
 use crate::host::Clock;
@@ -49,6 +50,7 @@ pub(super) struct Module {
     pub(super) body: SharedBody,
     pub(super) world: Arc<World>,
     pub(super) clock: Clock,
+    pub(super) pacing: Pacing,
     pub(super) incidents: mpsc::Sender<Incident>,
 }
 
@@ -81,7 +83,7 @@ impl Module {
     }
 
     async fn live(&self) {
-        let mut pace = Pace::new(self.clock.clone());
+        let mut pace = Pace::new(self.clock.clone(), self.pacing);
         let mut next = Next::Boot;
         loop {
             next = match next {
@@ -144,7 +146,7 @@ impl Module {
     async fn normal(&self, model: &'static Model, pace: &mut Pace) -> Next {
         let chip = self.body.lock().chip();
         let attachment = self.world.attach(self.unit, Face::normal(model, chip));
-        let mut desk = Desk::new(model, self.clock.now());
+        let mut desk = Desk::new(model, self.clock.now(), self.pacing);
         loop {
             let due = desk.due();
             tokio::select! {
@@ -318,9 +320,9 @@ struct Desk {
 }
 
 impl Desk {
-    fn new(model: &'static Model, now: Duration) -> Self {
-        let ready = now + model.timing.ready;
-        let ready_at = ready + model.timing.at_ready;
+    fn new(model: &'static Model, now: Duration, pacing: Pacing) -> Self {
+        let ready = now + pacing.of(model.timing.ready);
+        let ready_at = ready + pacing.of(model.timing.at_ready);
         let second = Duration::from_secs(1);
         Self {
             model,

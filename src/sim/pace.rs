@@ -7,40 +7,47 @@
 
 use std::time::Duration;
 
+use super::spec::Pacing;
 use crate::host::Clock;
 
 /// Shorter waits than this, in real time, are carried over to the next one.
 const SLACK_REAL: Duration = Duration::from_millis(2);
+/// Work that comes no later than this after the last was done, in real time, counts as without a pause: timers fire
+/// up to two milliseconds late, and what they lose at each wait would make a scaled module slower than a real one.
+const LATENESS_REAL: Duration = Duration::from_millis(5);
 
 /// The module's own time.
 #[derive(Debug)]
 pub(super) struct Pace {
     clock: Clock,
+    pacing: Pacing,
     busy_until: Duration,
 }
 
 impl Pace {
-    pub(super) fn new(clock: Clock) -> Self {
+    pub(super) fn new(clock: Clock, pacing: Pacing) -> Self {
         let busy_until = clock.now();
-        Self { clock, busy_until }
+        Self { clock, pacing, busy_until }
     }
 
     pub(super) fn clock(&self) -> &Clock {
         &self.clock
     }
 
-    /// Gives the module work. Work that comes within the slack after the last counts as without a pause.
+    /// Gives the module work.
     pub(super) fn charge(&mut self, work: Duration) {
         let now = self.clock.now();
-        if now > self.busy_until + SLACK_REAL.saturating_mul(self.clock.scale()) {
+        if now > self.busy_until + LATENESS_REAL.saturating_mul(self.clock.scale()) {
             self.busy_until = now;
         }
-        self.busy_until += work;
+        self.busy_until += self.pacing.of(work);
     }
 
     /// The module cannot be done before `at` (a shared cable was busy until then).
     pub(super) fn not_before(&mut self, at: Duration) {
-        self.busy_until = self.busy_until.max(at);
+        if self.pacing == Pacing::Real {
+            self.busy_until = self.busy_until.max(at);
+        }
     }
 
     /// Waits until the module is done, or nearly so.
@@ -72,7 +79,7 @@ mod tests {
     async fn many_small_pieces_take_as_long_as_one_large_one() {
         for scale in [1, 20] {
             let clock = Clock::scaled(scale);
-            let mut pace = Pace::new(clock.clone());
+            let mut pace = Pace::new(clock.clone(), Pacing::Real);
             for _ in 0..1000 {
                 pace.charge(transfer_time(8192, 3_800_000));
                 pace.settle().await;
@@ -82,5 +89,15 @@ mod tests {
             assert!(taken + Duration::from_millis(2 * u64::from(scale)) >= expected, "{taken:?}");
             assert!(taken <= expected + Duration::from_millis(4 * u64::from(scale)), "{taken:?}");
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_instant_module_takes_no_time_for_anything() {
+        let clock = Clock::scaled(1);
+        let mut pace = Pace::new(clock.clone(), Pacing::Instant);
+        pace.work(Duration::from_secs(20)).await;
+        pace.not_before(Duration::from_secs(30));
+        pace.settle().await;
+        assert_eq!(clock.now(), Duration::ZERO);
     }
 }

@@ -12,7 +12,7 @@ use super::maker;
 use super::models::{MODELS, Model};
 use super::module::{Incident, Module};
 use super::nand::PagePool;
-use super::spec::{FaultSpec, Flash, SimError, UnitKind};
+use super::spec::{FaultSpec, Flash, Pacing, SimError, UnitKind};
 use super::unit::identity;
 use super::world::World;
 use crate::domain::SlotName;
@@ -23,6 +23,7 @@ pub(super) struct ShopParts {
     pub(super) seed: u64,
     pub(super) kinds: Vec<UnitKind>,
     pub(super) faults: Vec<FaultSpec>,
+    pub(super) pacing: Pacing,
     pub(super) flash: Flash,
     pub(super) disk: Arc<dyn Disk>,
     pub(super) world: Arc<World>,
@@ -99,6 +100,7 @@ impl Shop {
             body,
             world: self.parts.world.clone(),
             clock: self.parts.clock.clone(),
+            pacing: self.parts.pacing,
             incidents: self.parts.incidents.clone(),
         };
         tokio::spawn(module.run(supply));

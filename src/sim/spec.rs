@@ -64,6 +64,26 @@ pub enum Flash {
     Files(PathBuf),
 }
 
+/// How long simulated modules take for what they do.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Pacing {
+    /// As long as real ones.
+    #[default]
+    Real,
+    /// No time at all, boots included: what then still takes time is the host. For measuring controllers.
+    Instant,
+}
+
+impl Pacing {
+    /// What is left of a real module's time.
+    pub(super) const fn of(self, time: Duration) -> Duration {
+        match self {
+            Self::Real => time,
+            Self::Instant => Duration::ZERO,
+        }
+    }
+}
+
 /// A virtual factory.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct FactorySpec {
@@ -77,6 +97,8 @@ pub struct FactorySpec {
     pub operator: OperatorSpec,
     /// What goes wrong.
     pub faults: Vec<FaultSpec>,
+    /// How long the modules take.
+    pub pacing: Pacing,
     /// Where flash lies.
     pub flash: Flash,
     /// Where the line's counter and what is in which slot are kept (`sim/line.json` below it).

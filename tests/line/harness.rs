@@ -5,14 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use stationmaster::config::{self, FlashStore, Known, KnownFault, PackageSource, Station};
+use stationmaster::cli::prepare;
+use stationmaster::config::Station;
 use stationmaster::controller::{Controller, End, Handle, Parts, Product};
 use stationmaster::domain::{BatchId, Fact, Outcome, RunRecord};
-use stationmaster::firmware::Package;
 use stationmaster::host::{Clock, Disk, MemoryDisk, OsDisk, Random};
 use stationmaster::ledger::{self, Entry, IndexPlace, Ledger, WriterMode};
-use stationmaster::protocol::at;
-use stationmaster::sim::{self, Factory, FactorySpec, FaultSpec, Flash, OperatorSpec, SimSlot, UnitKind};
+use stationmaster::sim::{Factory, FactorySpec, Flash};
 use stationmaster::vault::Vault;
 use tokio::task::JoinHandle;
 
@@ -70,60 +69,15 @@ pub(crate) fn two_slots(text: String) -> String {
 }
 
 fn load(disk: &dyn Disk, path: &Path) -> Arc<Station> {
-    let faults: Vec<KnownFault<'_>> =
-        sim::FAULTS.iter().map(|fault| KnownFault { name: fault.name, takes_step: fault.takes_step }).collect();
-    let variants: Vec<&str> = sim::package::VARIANTS.iter().map(|(name, _)| *name).collect();
-    let models: Vec<&str> = sim::models::MODELS.iter().map(|model| model.name).collect();
-    let known = Known {
-        faults: &faults,
-        reading_command: at::is_reading_command,
-        sim_variants: &variants,
-        sim_models: &models,
-    };
-    match config::load_station(disk, path, &known) {
+    match prepare::station(disk, path) {
         Ok(station) => Arc::new(station),
         Err(errors) => panic!("{errors}"),
     }
 }
 
 fn specification(station: &Station, units: u32) -> FactorySpec {
-    let simulation = station.simulation.as_ref().expect("a simulated station");
-    FactorySpec {
-        seed: simulation.seed,
-        slots: station
-            .slots
-            .iter()
-            .map(|slot| SimSlot { name: slot.name.clone(), usb2: slot.usb2.clone(), usb3: slot.usb3.clone() })
-            .collect(),
-        units: simulation
-            .units
-            .iter()
-            .map(|kind| UnitKind {
-                model: kind.model.clone(),
-                revision: kind.revision.clone(),
-                slots: kind.slots.clone(),
-            })
-            .collect(),
-        operator: OperatorSpec {
-            insert_after: simulation.operator.insert_after,
-            remove_after: simulation.operator.remove_after,
-            units: Some(units),
-        },
-        faults: simulation
-            .faults
-            .iter()
-            .map(|fault| FaultSpec {
-                fault: fault.fault.clone(),
-                unit: fault.unit,
-                step: fault.step,
-                after: fault.after,
-            })
-            .collect(),
-        flash: match simulation.flash {
-            FlashStore::Memory | FlashStore::Files => Flash::Memory,
-        },
-        state: PathBuf::from("state"),
-    }
+    let spec = prepare::factory(station, Path::new("state"), Some(units)).expect("a simulated station");
+    FactorySpec { flash: Flash::Memory, ..spec }
 }
 
 impl Line {
@@ -135,20 +89,7 @@ impl Line {
     /// The same on a given disk.
     pub(crate) async fn on(disk: Arc<dyn Disk>, station: Arc<Station>, units: u32) -> Self {
         let clock = Clock::simulated(START.parse().expect("a timestamp"));
-        let products = station.profiles.iter().map(|profile| {
-            let PackageSource::Simulated(package) = &profile.package else { panic!("simulated packages only") };
-            let directory = Path::new("packages").join(&profile.name);
-            let spec = sim::package::PackageSpec {
-                model: package.model.clone(),
-                revision: package.revision.clone(),
-                megabytes: package.megabytes,
-                variant: package.variant.clone(),
-            };
-            sim::package::generate(disk.as_ref(), &directory, &spec).expect("a generated package");
-            let package = Package::open(&disk, &directory).expect("a good package");
-            Product { profile: Arc::clone(profile), package: Arc::new(package) }
-        });
-        let products = products.collect();
+        let products = prepare::products(&disk, &station, Path::new("state")).expect("good packages");
         let factory =
             Factory::start(specification(&station, units), clock.clone(), Arc::clone(&disk), Random::seeded(1))
                 .await

@@ -8,7 +8,7 @@ use std::time::Duration;
 use stationmaster::domain::{PageRange, SlotName};
 use stationmaster::hardware::{AtPort, BulkPipe, DeviceMode, DeviceRecord, HardwareError, PipeExt};
 use stationmaster::host::{Clock, Disk, MemoryDisk, Random};
-use stationmaster::sim::{Factory, FactorySpec, FaultSpec, Flash, OperatorSpec, SimSlot, UnitKind};
+use stationmaster::sim::{Factory, FactorySpec, FaultSpec, Flash, OperatorSpec, Pacing, SimSlot, UnitKind};
 
 pub(crate) const EG25: (&str, &str) = ("EG25-G", "EG25GGBR07A07M2G_01.001.01.001");
 pub(crate) const RM500Q: (&str, &str) = ("RM500Q-GL", "RM500QGLABR11A06M4G_01.201.01.201");
@@ -47,6 +47,7 @@ pub(crate) fn spec(kinds: &[(&str, &str)], slots: u8) -> FactorySpec {
             units: None,
         },
         faults: Vec::new(),
+        pacing: Pacing::Real,
         flash: Flash::Memory,
         state: PathBuf::from("/state"),
     }

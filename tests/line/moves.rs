@@ -62,7 +62,7 @@ async fn a_package_that_changes_underneath_ends_the_run_before_the_boot_loader()
     let line = Line::on(std::sync::Arc::new(disk.clone()), station("stations/demo.yaml", two_slots), 1).await;
     let work = line.work("TAMPER", 1).await;
     until(&work, "A1", Phase::Flash, true).await;
-    let image = Path::new("packages/eg25-g/update/NON-HLOS.ubi");
+    let image = Path::new("state/packages/eg25-g/update/NON-HLOS.ubi");
     disk.tamper(image, |bytes| {
         let middle = bytes.len() / 2;
         bytes[middle] ^= 1;

@@ -70,6 +70,10 @@ pub const FIREHOSE_FUNCTIONS_MAX: usize = 64;
 pub const FIREHOSE_LOG_LINES_MAX: u32 = 20_000;
 /// Most bytes of logs for one command.
 pub const FIREHOSE_LOG_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Most IN transfers of a module in download mode that wait to be read while something is sent to it.
+pub const EDL_UNREAD_TRANSFERS_MAX: usize = 4096;
+/// Most bytes of them.
+pub const EDL_UNREAD_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Log lines of one command that are kept for the record.
 pub const FIREHOSE_LOG_LINES_KEPT: usize = 16;
 /// Log lines that name a bad block and are kept for one session.

@@ -62,9 +62,16 @@ impl State {
             let short = !front.len().is_multiple_of(packet_bytes) || front.is_empty();
             let taken = room.min(front.len());
             let exhausted = taken == front.len();
-            self.in_filling.extend(front.drain(..taken));
             if exhausted {
-                self.device.pop_front();
+                let rest = self.device.pop_front().unwrap_or_default();
+                if self.in_filling.is_empty() {
+                    self.in_filling = rest
+                } else {
+                    self.in_filling.extend_from_slice(&rest)
+                }
+            } else {
+                self.in_filling.extend_from_slice(&front[..taken]);
+                front.drain(..taken);
             }
             if self.in_filling.len() == wanted || (exhausted && short) {
                 self.in_wanted.pop_front();

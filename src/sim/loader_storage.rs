@@ -194,9 +194,9 @@ impl Loader<'_> {
         let mut observed = !guarded;
         while page < range.pages {
             let end = (page + pages_per_chunk).min(range.pages);
-            let mut chunk = Vec::with_capacity(payload);
-            while page < end {
-                if let Err(reason) = self.read_page(range.start + page, page_bytes, &mut chunk) {
+            let mut chunk = vec![0; usize::try_from(end - page).unwrap_or_default() * page_bytes];
+            for buffer in chunk.chunks_exact_mut(page_bytes) {
+                if let Err(reason) = self.read_page(range.start + page, buffer) {
                     return self.refuse(&reason);
                 }
                 page += 1;
@@ -219,12 +219,9 @@ impl Loader<'_> {
         None
     }
 
-    fn read_page(&self, page: u64, page_bytes: usize, chunk: &mut Vec<u8>) -> Result<(), String> {
-        let at = chunk.len();
-        chunk.resize(at + page_bytes, 0);
-        let written = self.body.lock().read(&self.map, page, &mut chunk[at..])?;
-        if !written {
-            chunk[at..].fill(self.model.blank_read);
+    fn read_page(&self, page: u64, buffer: &mut [u8]) -> Result<(), String> {
+        if !self.body.lock().read(&self.map, page, buffer)? {
+            buffer.fill(self.model.blank_read);
         }
         Ok(())
     }

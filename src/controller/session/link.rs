@@ -8,8 +8,8 @@ use std::future::poll_fn;
 use std::task::Poll;
 use std::time::Duration;
 
-use crate::controller::failure::SessionError;
-use crate::domain::limits;
+use crate::controller::failure::{Failure, SessionError};
+use crate::domain::{FailureCode, limits};
 use crate::hardware::BulkPipe;
 use crate::host::Clock;
 
@@ -24,13 +24,15 @@ pub(crate) struct EdlLink {
     pipe: Box<dyn BulkPipe>,
     clock: Clock,
     received: VecDeque<Vec<u8>>,
+    /// Bytes in `received`.
+    received_bytes: usize,
     spare: Vec<Vec<u8>>,
 }
 
 impl EdlLink {
     /// Takes over a pipe and begins to listen.
     pub(crate) fn new(pipe: Box<dyn BulkPipe>, clock: Clock) -> Result<Self, SessionError> {
-        let mut link = Self { pipe, clock, received: VecDeque::new(), spare: Vec::new() };
+        let mut link = Self { pipe, clock, received: VecDeque::new(), received_bytes: 0, spare: Vec::new() };
         link.listen()?;
         Ok(link)
     }
@@ -55,7 +57,10 @@ impl EdlLink {
             buffer.clear();
             match self.pipe.poll_in(context, &mut buffer) {
                 Poll::Ready(Ok(0)) => self.spare.push(buffer),
-                Poll::Ready(Ok(_)) => self.received.push_back(buffer),
+                Poll::Ready(Ok(_)) => {
+                    self.received_bytes += buffer.len();
+                    self.received.push_back(buffer);
+                }
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error.into())),
                 Poll::Pending => {
                     self.spare.push(buffer);
@@ -77,12 +82,27 @@ impl EdlLink {
                 Poll::Pending => break,
             }
         }
+        if let Err(failure) = self.check_unread() {
+            return Poll::Ready(Err(failure.into()));
+        }
         if moved { Poll::Ready(Ok(())) } else { Poll::Pending }
+    }
+
+    /// Whatever is said while something is sent waits here; a module that never stops must not fill the memory.
+    fn check_unread(&self) -> Result<(), Failure> {
+        let (transfers, bytes) = (self.received.len(), self.received_bytes);
+        if transfers <= limits::EDL_UNREAD_TRANSFERS_MAX && bytes <= limits::EDL_UNREAD_BYTES_MAX {
+            return Ok(());
+        }
+        let detail = format!("{bytes} bytes in {transfers} transfers while it should listen");
+        Err(Failure::new(FailureCode::LogFlood, detail))
     }
 
     /// What has arrived and was not taken yet.
     pub(crate) fn take_received(&mut self) -> Option<Vec<u8>> {
-        self.received.pop_front()
+        let bytes = self.received.pop_front()?;
+        self.received_bytes -= bytes.len();
+        Some(bytes)
     }
 
     /// Gives a buffer back for reuse.
@@ -106,9 +126,13 @@ impl EdlLink {
         }
     }
 
-    /// Waits until anything moves, at most until `deadline`.
+    /// Waits until anything moves, at most until `deadline`: one that has passed is over, however much there is to
+    /// read.
     async fn progress_until(&mut self, deadline: Duration, silence: &'static str) -> Result<(), SessionError> {
         let clock = self.clock.clone();
+        if clock.now() >= deadline {
+            return Err(SessionError::Silent(silence));
+        }
         match clock.timeout_at(deadline, poll_fn(|context| self.poll_progress(context))).await {
             Ok(result) => result,
             Err(_) => Err(SessionError::Silent(silence)),
@@ -124,10 +148,7 @@ impl EdlLink {
         limit: Duration,
         silence: &'static str,
     ) -> Result<(), SessionError> {
-        let deadline = self.clock.deadline(limit);
-        while self.pipe.out_pending() >= limits::TRANSFERS_IN_FLIGHT {
-            self.progress_until(deadline, silence).await?;
-        }
+        self.drain_to(limits::TRANSFERS_IN_FLIGHT - 1, limit, silence).await?;
         self.pipe.submit_out(bytes)?;
         if zlp && !bytes.is_empty() && bytes.len().is_multiple_of(self.pipe.packet_bytes()) {
             self.pipe.submit_out(&[])?;
@@ -137,9 +158,21 @@ impl EdlLink {
 
     /// Waits until every OUT transfer is complete.
     pub(crate) async fn flush(&mut self, limit: Duration, silence: &'static str) -> Result<(), SessionError> {
-        while self.pipe.out_pending() > 0 {
-            let deadline = self.clock.deadline(limit);
+        self.drain_to(0, limit, silence).await
+    }
+
+    /// Waits until at most `rest` OUT transfers are pending. Each may take `limit`, and what the module says meanwhile
+    /// does not extend that.
+    async fn drain_to(&mut self, rest: usize, limit: Duration, silence: &'static str) -> Result<(), SessionError> {
+        let mut pending = self.pipe.out_pending();
+        let mut deadline = self.clock.deadline(limit);
+        while pending > rest {
             self.progress_until(deadline, silence).await?;
+            let now = self.pipe.out_pending();
+            if now < pending {
+                deadline = self.clock.deadline(limit);
+            }
+            pending = now;
         }
         Ok(())
     }

@@ -80,7 +80,7 @@ impl SaharaSession {
                 Step::SendImage { offset, length } => self.send_image(programmer, offset, length).await?,
                 Step::Loaded => return Ok(()),
                 Step::NeedBytes => match self.receive(self.timeouts.loader).await {
-                    Err(SessionError::Silent(_)) if self.machine.image_bytes_sent() >= programmer.bytes => {
+                    Err(SessionError::Silent(_)) if self.machine.has_read_to_the_end() => {
                         let detail = "it took the whole programmer and fell silent; a fused chip does so with a \
                                       programmer that is not signed for it";
                         return Err(Failure::new(FailureCode::LoaderRejected, detail).into());

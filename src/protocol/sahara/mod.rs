@@ -92,6 +92,8 @@ pub struct Sahara {
     image_id: Option<u64>,
     reads: u32,
     sent: u64,
+    /// The end of the farthest range that the device has read.
+    reach: u64,
     recoveries: u32,
     /// A HELLO_RESP was sent without a HELLO, so the device may go on without one.
     unsolicited: bool,
@@ -118,6 +120,7 @@ impl Sahara {
             image_id: None,
             reads: 0,
             sent: 0,
+            reach: 0,
             recoveries: 0,
             unsolicited: false,
             stale: 0,
@@ -197,6 +200,13 @@ impl Sahara {
     #[must_use]
     pub const fn image_bytes_sent(&self) -> u64 {
         self.sent
+    }
+
+    /// Whether the device has read the end of the image. Loaders follow the headers of an image and leave gaps out, so
+    /// the number of bytes does not tell.
+    #[must_use]
+    pub fn has_read_to_the_end(&self) -> bool {
+        self.image_bytes == Some(self.reach)
     }
 
     /// What arrived and is not Sahara: after [`Step::Loaded`] and [`Step::AlreadyFirehose`] the first of the
@@ -373,6 +383,7 @@ impl Sahara {
         self.image_id = Some(image);
         self.reads += 1;
         self.sent = self.sent.saturating_add(length);
+        self.reach = self.reach.max(offset.saturating_add(length));
         if self.reads > limits::SAHARA_READS_MAX
             || self.sent > image_bytes.saturating_mul(limits::SAHARA_RESEND_FACTOR_MAX)
         {

@@ -91,15 +91,17 @@ enum Mode {
 }
 
 impl Display {
-    /// Shows `slots` until [`finish`](Self::finish). With `json`, nothing but a terminal's progress is written.
-    pub(crate) fn start(mut slots: watch::Receiver<Arc<Vec<SlotStatus>>>, json: bool) -> Self {
+    /// Shows `slots` until [`finish`](Self::finish), and how many of the `wanted` units are finished. With `json`,
+    /// nothing but a terminal's progress is written.
+    pub(crate) fn start(mut slots: watch::Receiver<Arc<Vec<SlotStatus>>>, wanted: Option<u32>, json: bool) -> Self {
         let mode = match (io::stderr().is_terminal(), json) {
             (true, _) => Mode::Terminal,
             (false, false) => Mode::Plain,
             (false, true) => Mode::Silent,
         };
         let style = Style::detect(io::stderr().is_terminal());
-        let records = Records { mode, style, tally: Arc::default() };
+        let tally = Tally::of(wanted);
+        let records = Records { mode, style, tally: Arc::new(Mutex::new(tally)) };
         let stop = CancellationToken::new();
         let task = match mode {
             Mode::Terminal => tokio::spawn(draw(slots, records.clone(), stop.clone())),

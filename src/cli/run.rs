@@ -200,7 +200,7 @@ async fn work(arguments: &RunArguments, prepared: Prepared, listener: Option<Tcp
     })
     .await?;
     let handle = controller.handle();
-    let display = Display::start(handle.slots(), arguments.json);
+    let display = Display::start(handle.slots(), left, arguments.json);
     let audience = Audience { handle: handle.clone(), operator: factory.operator(), records: display.records() };
     let following = projections.follow(ledger.clone(), audience);
     let signals = tokio::spawn(obey_signals(handle));

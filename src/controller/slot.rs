@@ -3,6 +3,7 @@
 //! The walk is a task of its own, so that a panic in it ends one run and nothing else.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
@@ -155,6 +156,7 @@ impl Slot {
         floor.board.update(self.index, |status| {
             status.state = SlotState::Waiting;
             status.run = None;
+            status.elapsed = Duration::ZERO;
             status.outcome = None;
             status.code = None;
         });
@@ -286,6 +288,7 @@ impl Slot {
         let record = draft.finish();
         tracing::info!(run = %record.run, slot = %record.slot, %outcome, code = ?code, "run finished");
         let (run, batch) = (record.run, record.batch.clone());
+        let elapsed = Duration::from_millis(record.phases.iter().map(|time| time.milliseconds).sum());
         self.floor.ledger.append(Fact::RunFinished(Box::new(record))).await?;
         if batch == self.floor.batch {
             let counts = outcome != Outcome::Aborted && code != Some(FailureCode::UnitSwapped);
@@ -296,6 +299,7 @@ impl Slot {
             status.state = SlotState::Done;
             status.run = Some(run);
             status.outcome = Some(outcome);
+            status.elapsed = elapsed;
             status.code = code;
         });
         Ok(())

@@ -18,12 +18,19 @@ const BAR_CELLS_MIN: usize = 4;
 /// What finished while the display ran.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Tally {
+    /// How many are to be finished, where that was said.
+    wanted: Option<u32>,
     outcomes: BTreeMap<Outcome, u32>,
     is_simulated: bool,
     time_scale: u32,
 }
 
 impl Tally {
+    /// Nothing is finished of what is `wanted`.
+    pub(super) fn of(wanted: Option<u32>) -> Self {
+        Self { wanted, ..Self::default() }
+    }
+
     /// Counts a finished run.
     pub(super) fn take(&mut self, record: &RunRecord) {
         *self.outcomes.entry(record.outcome).or_default() += 1;
@@ -33,7 +40,8 @@ impl Tally {
 
     fn line(&self) -> String {
         let counts: Vec<String> = self.outcomes.iter().map(|(outcome, number)| format!("{outcome} {number}")).collect();
-        let mut line = format!("{} finished", self.outcomes.values().sum::<u32>());
+        let wanted = self.wanted.map(|wanted| format!(" of {wanted}")).unwrap_or_default();
+        let mut line = format!("{}{wanted} finished", self.outcomes.values().sum::<u32>());
         if !counts.is_empty() {
             line = format!("{line}: {}", counts.join("  "));
         }
@@ -123,11 +131,16 @@ fn rest(status: &SlotStatus, cells: usize, style: Style) -> String {
 fn progress(status: &SlotStatus, phase: &str, cells: usize, style: Style) -> String {
     let percent = u128::from(status.bytes_done.min(status.bytes_total)) * 100 / u128::from(status.bytes_total.max(1));
     let phase = style.fit(phase, PHASE_CELLS);
-    let tail = format!("{percent:>3}% {:>9} {:>6} left", rate(status.bytes_per_second), time_left(status));
+    // Nothing has moved while storage is still being erased: a rate of nothing and a time without end say nothing.
+    let tail = if status.bytes_done == 0 {
+        format!("{percent:>3}% {:21}", "")
+    } else {
+        format!("{percent:>3}% {:>9} {:>6} left", rate(status.bytes_per_second), time_left(status))
+    };
     let others = width(&phase) + 1 + 2 + 1 + width(&tail);
     let bar_cells = cells.saturating_sub(others);
     if bar_cells < BAR_CELLS_MIN {
-        return style.cut(&format!("{phase} {tail}"), cells);
+        return style.cut(format!("{phase} {tail}").trim_end(), cells);
     }
     let bar = style.bar(status.bytes_done, status.bytes_total, bar_cells);
     format!("{phase} [{bar}] {tail}")
@@ -243,6 +256,20 @@ mod tests {
         );
         let backup = SlotStatus { phase: Some(Phase::EnterEdl), bytes_total: 0, ..flashing() };
         assert_eq!(slot_line(&backup, 3, 79, RICH), "A1  ▶ running     RM520N-GL    enter-edl");
+    }
+
+    #[test]
+    fn while_nothing_moves_there_is_no_rate() {
+        let erasing = SlotStatus { bytes_done: 0, bytes_per_second: 0.0, ..flashing() };
+        assert_eq!(slot_line(&erasing, 3, 79, PLAIN), "A1  > running     RM520N-GL    flash     [.........]   0%");
+    }
+
+    #[test]
+    fn the_tally_says_how_many_are_wanted() {
+        let mut tally = Tally::of(Some(32));
+        assert_eq!(tally.line(), "0 of 32 finished");
+        tally.take(&crate::report::samples::record(1));
+        assert_eq!(tally.line(), "1 of 32 finished: PASS 1  (simulated, 20 times real speed)");
     }
 
     #[test]

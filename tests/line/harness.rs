@@ -11,7 +11,7 @@ use stationmaster::controller::{Controller, End, Handle, Parts, Product};
 use stationmaster::domain::{BatchId, Fact, Outcome, RunRecord};
 use stationmaster::host::{Clock, Disk, MemoryDisk, OsDisk, Random};
 use stationmaster::ledger::{self, Entry, IndexPlace, Ledger, WriterMode};
-use stationmaster::sim::{Factory, FactorySpec, Flash};
+use stationmaster::sim::{Factory, FactorySpec, Flash, Pacing};
 use stationmaster::vault::Vault;
 use tokio::task::JoinHandle;
 
@@ -88,12 +88,20 @@ impl Line {
 
     /// The same on a given disk.
     pub(crate) async fn on(disk: Arc<dyn Disk>, station: Arc<Station>, units: u32) -> Self {
+        Self::paced(disk, station, units, Pacing::Real).await
+    }
+
+    /// A line whose modules take no time for anything.
+    pub(crate) async fn instant(station: Arc<Station>, units: u32) -> Self {
+        Self::paced(Arc::new(MemoryDisk::new()), station, units, Pacing::Instant).await
+    }
+
+    async fn paced(disk: Arc<dyn Disk>, station: Arc<Station>, units: u32, pacing: Pacing) -> Self {
         let clock = Clock::simulated(START.parse().expect("a timestamp"));
         let products = prepare::products(&disk, &station, Path::new("state")).expect("good packages");
-        let factory =
-            Factory::start(specification(&station, units), clock.clone(), Arc::clone(&disk), Random::seeded(1))
-                .await
-                .expect("a virtual factory");
+        let spec = FactorySpec { pacing, ..specification(&station, units) };
+        let factory = Factory::start(spec, clock.clone(), Arc::clone(&disk), Random::seeded(1));
+        let factory = factory.await.expect("a virtual factory");
         Self { station, disk, clock, factory: Arc::new(factory), products }
     }
 

@@ -19,6 +19,8 @@ async fn a_line_of_mixed_families_passes_and_goes_on_with_the_next_batch() {
         assert!(record.flags.simulated);
         assert_eq!(record.boots_verified, 2);
         assert!(record.bytes_written > 1_000_000);
+        // The modules write 3.8 MB/s; of images this small, their last pages and the commands take up to a sixth.
+        assert!((3_150_000..=3_800_000).contains(&record.bytes_per_second), "{}", record.bytes_per_second);
     }
     let imeis: BTreeSet<String> =
         first.iter().filter_map(|record| record.after.as_ref()?.imei.map(|imei| imei.to_string())).collect();
@@ -54,5 +56,20 @@ async fn a_unit_that_has_the_firmware_is_only_verified() {
     assert_eq!(record.outcome, Outcome::Pass, "{record:#?}");
     assert_eq!(record.bytes_written, 0);
     assert!(!entries.iter().any(|entry| matches!(entry.fact, Fact::Intent { .. })));
+    assert_sound(&line, &entries);
+}
+
+/// A module that acknowledges its reset and is gone at once must not count as unplugged.
+#[tokio::test(start_paused = true)]
+async fn modules_that_answer_and_leave_at_once_are_not_lost() {
+    let line = Line::instant(station("stations/demo.yaml", |text| text), 4).await;
+    let (end, entries) = line.run("INSTANT", 4).await;
+    assert_eq!(end, End::Complete);
+    let records = records(&entries, "INSTANT");
+    assert_eq!(records.len(), 4);
+    for record in &records {
+        assert_eq!((record.outcome, record.flags.resumed), (Outcome::Pass, false), "{record:#?}");
+    }
+    assert!(!entries.iter().any(|entry| matches!(entry.fact, Fact::RunInterrupted { .. })));
     assert_sound(&line, &entries);
 }

@@ -27,12 +27,15 @@ pub(crate) struct EdlLink {
     /// Bytes in `received`.
     received_bytes: usize,
     spare: Vec<Vec<u8>>,
+    /// Why nothing will move any more, once everything that had moved is given out.
+    broken: Option<SessionError>,
 }
 
 impl EdlLink {
     /// Takes over a pipe and begins to listen.
     pub(crate) fn new(pipe: Box<dyn BulkPipe>, clock: Clock) -> Result<Self, SessionError> {
-        let mut link = Self { pipe, clock, received: VecDeque::new(), received_bytes: 0, spare: Vec::new() };
+        let mut link =
+            Self { pipe, clock, received: VecDeque::new(), received_bytes: 0, spare: Vec::new(), broken: None };
         link.listen()?;
         Ok(link)
     }
@@ -49,8 +52,12 @@ impl EdlLink {
         Ok(())
     }
 
-    /// Completes whatever is complete. `Pending` when neither way moved.
+    /// Completes whatever is complete. `Pending` when neither way moved. What a module sent before it left is given out
+    /// before the news that it left: its last answer may be the acknowledgement of a reset.
     fn poll_progress(&mut self, context: &mut std::task::Context<'_>) -> Poll<Result<(), SessionError>> {
+        if let Some(error) = self.broken.take() {
+            return Poll::Ready(Err(error));
+        }
         let mut moved = false;
         while self.pipe.in_pending() > 0 {
             let mut buffer = self.spare.pop().unwrap_or_default();
@@ -61,6 +68,10 @@ impl EdlLink {
                     self.received_bytes += buffer.len();
                     self.received.push_back(buffer);
                 }
+                Poll::Ready(Err(error)) if moved => {
+                    self.broken = Some(error.into());
+                    break;
+                }
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error.into())),
                 Poll::Pending => {
                     self.spare.push(buffer);
@@ -68,8 +79,10 @@ impl EdlLink {
                 }
             }
             moved = true;
-            if let Err(error) = self.listen() {
-                return Poll::Ready(Err(error));
+            if let Err(error) = self.listen()
+                && self.pipe.in_pending() == 0
+            {
+                self.broken = Some(error);
             }
             if self.received.len() >= IN_PENDING {
                 break;
@@ -78,6 +91,10 @@ impl EdlLink {
         while self.pipe.out_pending() > 0 {
             match self.pipe.poll_out(context) {
                 Poll::Ready(Ok(())) => moved = true,
+                Poll::Ready(Err(error)) if moved => {
+                    self.broken = Some(error.into());
+                    break;
+                }
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error.into())),
                 Poll::Pending => break,
             }
@@ -175,5 +192,72 @@ impl EdlLink {
             pending = now;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::Context;
+
+    use super::*;
+    use crate::hardware::HardwareError;
+
+    /// A module that has said its last words and left.
+    #[derive(Debug)]
+    struct Leaving {
+        pending: usize,
+        words: VecDeque<&'static [u8]>,
+    }
+
+    impl BulkPipe for Leaving {
+        fn packet_bytes(&self) -> usize {
+            512
+        }
+
+        fn submit_out(&mut self, _: &[u8]) -> Result<(), HardwareError> {
+            Err(HardwareError::Gone)
+        }
+
+        fn out_pending(&self) -> usize {
+            0
+        }
+
+        fn poll_out(&mut self, _: &mut Context<'_>) -> Poll<Result<(), HardwareError>> {
+            Poll::Pending
+        }
+
+        fn submit_in(&mut self, _: usize) -> Result<(), HardwareError> {
+            if self.words.len() < IN_PENDING && self.pending > 0 {
+                return Err(HardwareError::Gone);
+            }
+            self.pending += 1;
+            Ok(())
+        }
+
+        fn in_pending(&self) -> usize {
+            self.pending
+        }
+
+        fn poll_in(&mut self, _: &mut Context<'_>, into: &mut Vec<u8>) -> Poll<Result<usize, HardwareError>> {
+            let Some(word) = self.words.pop_front() else { return Poll::Ready(Err(HardwareError::Gone)) };
+            self.pending -= 1;
+            into.extend_from_slice(word);
+            Poll::Ready(Ok(word.len()))
+        }
+
+        fn cancel(&mut self) {}
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_a_module_said_before_it_left_is_heard_first() {
+        let words: [&[u8]; IN_PENDING] = [b"log", b"ACK", b"log", b"bye"];
+        let pipe = Leaving { pending: 0, words: words.into() };
+        let mut link = EdlLink::new(Box::new(pipe), Clock::real()).expect("it listens");
+        let limit = Duration::from_secs(1);
+        for word in words {
+            assert_eq!(link.receive_until(limit, "silent").await.expect("heard"), word);
+        }
+        let end = link.receive_until(limit, "silent").await;
+        assert!(matches!(end, Err(SessionError::Gone)), "{end:?}");
     }
 }

@@ -82,15 +82,15 @@ pub(crate) fn write_station(directory: &Path, bench: &Bench<'_>) -> PathBuf {
         let text = std::fs::read_to_string(tree).expect("a profile of the tree");
         let text = text.replace("megabytes: 24", &format!("megabytes: {}", bench.megabytes));
         std::fs::write(directory.join(&name), text).expect("the bench's directory is writable");
-        let _infallible = write!(profiles, "  - {name}\n");
-        let _infallible = write!(units, "    - {{ model: {model}, revision: {revision} }}\n");
+        let _infallible = writeln!(profiles, "  - {name}");
+        let _infallible = writeln!(units, "    - {{ model: {model}, revision: {revision} }}");
     }
     let mut slots = String::new();
     for number in 0..bench.slots {
         let (hub, port) = (number / 8 + 1, number % 8 + 1);
-        let _infallible = write!(
+        let _infallible = writeln!(
             slots,
-            "  - {{ name: S{hub}-{port}, usb2: sim-0/usb2/{hub}.{port}, usb3: sim-0/usb3/{hub}.{port} }}\n"
+            "  - {{ name: S{hub}-{port}, usb2: sim-0/usb2/{hub}.{port}, usb3: sim-0/usb3/{hub}.{port} }}"
         );
     }
     let text = format!(

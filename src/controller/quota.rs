@@ -21,6 +21,8 @@ pub struct BatchCount {
     pub interrupted: BTreeSet<RunId>,
     /// Interrupted runs, of whatever batch, that are being finished right now.
     pub resuming: u32,
+    /// Grows whenever a run is finished or interrupted.
+    pub ends: u64,
 }
 
 impl BatchCount {
@@ -88,6 +90,7 @@ impl Quota {
     pub(crate) fn finished(&self, run: RunId, counts: bool) {
         self.count.send_modify(|count| {
             count.interrupted.remove(&run);
+            count.ends += 1;
             if counts {
                 count.finished += 1;
             }
@@ -98,7 +101,25 @@ impl Quota {
     pub(crate) fn interrupted(&self, run: RunId) {
         self.count.send_modify(|count| {
             count.interrupted.insert(run);
+            count.ends += 1;
         });
+    }
+
+    /// Waits until a module that was left alone is worth another look: a run ended since the count of `ends` was
+    /// taken, or, for one that had no place, there is one. Both are asked of the count as it is, not of its changes:
+    /// a place that became free a moment ago would be missed.
+    pub(crate) async fn worth_a_look(&self, ends: u64, had_place: bool) {
+        let mut count = self.watch();
+        let limit = self.limit;
+        let is_worth =
+            |count: &BatchCount| count.ends != ends || (!had_place && limit.is_none_or(|limit| count.taken() < limit));
+        // The sender lives as long as this quota does.
+        let _closed = count.wait_for(is_worth).await;
+    }
+
+    /// How many runs have ended so far.
+    pub(crate) fn ends(&self) -> u64 {
+        self.count.borrow().ends
     }
 }
 
@@ -142,5 +163,26 @@ mod tests {
         assert!(quota.is_complete());
         quota.finished(RunId::new(3, &[0; 10]), false);
         assert_eq!(quota.watch().borrow().finished, 2);
+    }
+
+    #[tokio::test]
+    async fn a_place_that_became_free_before_anybody_waited_is_seen() {
+        let quota = Quota::new(Some(1), 0, BTreeSet::new());
+        let ends = quota.ends();
+        let other = quota.reserve().expect("one place");
+        assert!(quota.reserve().is_none());
+        let waits = |had_place| is_ready(quota.worth_a_look(ends, had_place));
+        assert!(!waits(false), "no place, nothing ended");
+        drop(other);
+        assert!(waits(false), "a place is free");
+        assert!(!waits(true), "who had a place waits for another run's end");
+        quota.finished(RunId::new(1, &[0; 10]), true);
+        assert!(waits(true), "a run has ended");
+    }
+
+    /// Whether a future is ready at its first poll.
+    fn is_ready(future: impl Future<Output = ()>) -> bool {
+        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+        std::pin::pin!(future).poll(&mut context).is_ready()
     }
 }

@@ -30,6 +30,9 @@ pub(crate) struct Slot {
     view: watch::Receiver<SlotView>,
     /// The run that was interrupted here last, and how often in a row.
     interrupted: Option<(RunId, u32)>,
+    /// Whether the last walk had a place in the batch, and how many runs had ended before it.
+    had_place: bool,
+    ends: u64,
 }
 
 /// What to do with the slot after a walk.
@@ -44,7 +47,7 @@ enum Next {
 
 impl Slot {
     pub(crate) fn new(floor: Arc<Floor>, index: usize, view: watch::Receiver<SlotView>) -> Self {
-        Self { floor, index, view, interrupted: None }
+        Self { floor, index, view, interrupted: None, had_place: false, ends: 0 }
     }
 
     /// Works until the station stops.
@@ -139,19 +142,20 @@ impl Slot {
 
     async fn await_change(&mut self) {
         let floor = Arc::clone(&self.floor);
-        let mut count = floor.quota.watch();
         tokio::select! {
             biased;
             () = floor.stop.until_gentle() => {}
             _ = self.view.changed() => {}
-            _ = count.changed() => {}
+            () = floor.quota.worth_a_look(self.ends, self.had_place) => {}
         }
     }
 
     /// Runs the module that is in the slot.
     async fn serve(&mut self) -> Result<Next, LedgerError> {
         let floor = Arc::clone(&self.floor);
+        self.ends = floor.quota.ends();
         let place = floor.quota.reserve();
+        self.had_place = place.is_some();
         let draft = self.draft();
         floor.board.update(self.index, |status| {
             status.state = SlotState::Waiting;

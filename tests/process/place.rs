@@ -5,8 +5,12 @@ use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
+
+/// The longest that a process may take: one that hangs is a failure, not a wait.
+const PROCESS_MAX: Duration = Duration::from_secs(180);
 
 /// Held while stations run: a station's deadlines shrink with its time scale, and several at a time on a small host
 /// would miss theirs. A file, because tests may be processes of their own.
@@ -126,9 +130,22 @@ pub(crate) fn ended(mut child: std::process::Child) -> Ran {
     // Both at once: a process that waits for one of its readers must not wait for ever.
     let mut err = child.stderr.take();
     let errors = std::thread::spawn(move || text(err.as_mut()));
-    let out = text(child.stdout.as_mut());
-    let status = child.wait().expect("it ends").code();
-    Ran { status, out, err: errors.join().expect("standard error is text") }
+    let mut out = child.stdout.take();
+    let output = std::thread::spawn(move || text(out.as_mut()));
+    let start = Instant::now();
+    let mut status = None;
+    while status.is_none() && start.elapsed() < PROCESS_MAX {
+        std::thread::sleep(Duration::from_millis(5));
+        status = child.try_wait().expect("it can be waited for");
+    }
+    let hangs = status.is_none();
+    let status = status.unwrap_or_else(|| {
+        child.kill().expect("it can be killed");
+        child.wait().expect("it ends")
+    });
+    let [out, err] = [output, errors].map(|reader| reader.join().expect("output is text"));
+    assert!(!hangs, "the process does not end:\n{out}{err}");
+    Ran { status: status.code(), out, err }
 }
 
 fn text(stream: Option<&mut impl Read>) -> String {

@@ -250,10 +250,11 @@ impl Slot {
         match ending(failure.code, draft.phase(), draft.is_changed()) {
             Ending::Finished(outcome) => {
                 let code = failure.code;
-                self.finish(draft, outcome, Some(failure)).await?;
+                // Before the end is recorded: then the module is taken out, and the next one must not be taken for it.
                 if code == FailureCode::Internal {
                     self.put_back(draft).await;
                 }
+                self.finish(draft, outcome, Some(failure)).await?;
                 // A unit that was taken out before anything was changed may be back already, and begins anew.
                 let is_gone = matches!(code, FailureCode::Unplugged | FailureCode::HubLost);
                 Ok(if outcome == Outcome::Aborted && is_gone { Next::Look } else { Next::Settled })
@@ -272,12 +273,23 @@ impl Slot {
         }
     }
 
-    /// After a panic nobody holds the module any more; bring it back to normal mode as far as that goes.
+    /// After a panic nobody holds the module any more; bring it back to normal mode as far as that goes. In a task of
+    /// its own, as the walk: whatever panicked may do so again.
     async fn put_back(&self, draft: &Draft) {
         let mut work = self.work_on(draft);
         let limit = crate::config::Timeouts::default();
-        if let Err(failure) = work.put_back(&limit).await {
-            tracing::warn!(code = %failure.code, detail = failure.detail, "the module was not put back");
+        let task = AbortOnDropHandle::new(tokio::spawn(async move { work.put_back(&limit).await }));
+        let back = tokio::select! {
+            biased;
+            back = task => back,
+            () = self.floor.stop.until_now() => return,
+        };
+        match back {
+            Ok(Ok(())) => {}
+            Ok(Err(failure)) => {
+                tracing::warn!(code = %failure.code, detail = failure.detail, "the module was not put back");
+            }
+            Err(error) => tracing::error!(%error, "the module was not put back"),
         }
     }
 

@@ -161,14 +161,15 @@ impl Line {
 impl Work {
     /// Waits for the end of the batch, within a day of virtual time.
     pub(crate) async fn end(self, line: &Line) -> (End, Vec<Entry>) {
+        let (end, entries) = self.end_within(line, Duration::from_secs(24 * 3600)).await;
+        (end.unwrap_or_else(|| panic!("the batch does not end: {:#?}", tail(&entries))), entries)
+    }
+
+    /// Waits for the end of the batch, for at most `limit` of virtual time; `None` when it did not come.
+    pub(crate) async fn end_within(self, line: &Line, limit: Duration) -> (Option<End>, Vec<Entry>) {
         let Self { ledger, run, operator, told, .. } = self;
-        let end = line
-            .clock
-            .timeout(Duration::from_secs(24 * 3600), run)
-            .await
-            .unwrap_or_else(|_| panic!("the batch does not end: {:#?}", tail(&line.entries())))
-            .expect("the controller does not panic")
-            .expect("the ledger works");
+        let ended = line.clock.timeout(limit, run).await.ok();
+        let end = ended.map(|end| end.expect("the controller does not panic").expect("the ledger works"));
         while told.load(Ordering::Relaxed) < *ledger.head().borrow() {
             line.clock.sleep(Duration::from_millis(10)).await;
         }

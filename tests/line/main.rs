@@ -6,3 +6,4 @@ mod interruptions;
 mod moves;
 mod passes;
 mod table;
+mod truth;

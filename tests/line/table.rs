@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use stationmaster::domain::{ChipId, FailureCode, Flags, Outcome, Phase};
-use stationmaster::sim::models::{MODELS, Model};
+use serde_json::Value;
+use stationmaster::domain::{ChipId, FailureCode, Outcome, Phase, RunRecord};
+use stationmaster::sim::models::MODELS;
 use stationmaster::sim::unit::identity;
 
 /// The units that the table speaks of are numbered from 1 without a gap; guests are numbered apart.
@@ -41,20 +42,14 @@ pub(crate) fn table() -> Vec<Expected> {
             Expected {
                 unit: unit.parse().expect("a number"),
                 fault,
-                end: Ending {
-                    outcome: outcome_of(outcome),
-                    code: (code != "-").then(|| code.parse().expect("a failure code")),
-                    flags: flags.to_owned(),
-                    phase: phase.parse().expect("a phase"),
-                },
+                end: Ending::of_words(outcome, none(code), &format!("{} simulated", none(flags)), phase),
             }
         })
         .collect()
 }
 
-/// An outcome by its word.
-pub(crate) fn outcome_of(word: &str) -> Outcome {
-    Outcome::ALL.into_iter().find(|outcome| outcome.as_str() == word).expect("an outcome")
+fn none(column: &str) -> &str {
+    if column == "-" { "" } else { column }
 }
 
 /// The line's own units in the table: its highest number.
@@ -62,16 +57,18 @@ pub(crate) fn units() -> u32 {
     table().iter().map(|row| row.unit).filter(|unit| *unit < GUESTS).max().expect("a table")
 }
 
-/// The words of flags as the table writes them.
-pub(crate) fn flags_text(flags: &str) -> String {
-    let words: Vec<&str> = flags.split_whitespace().filter(|word| *word != "simulated").collect();
-    if words.is_empty() { "-".to_owned() } else { words.join(" ") }
-}
-
 impl Ending {
-    /// From the domain's own types.
-    pub(crate) fn new(outcome: Outcome, code: Option<FailureCode>, flags: Flags, phase: Phase) -> Self {
-        Self { outcome, code, flags: flags_text(&flags.to_string()), phase }
+    /// From the words that all reports use; empty for none.
+    fn of_words(outcome: &str, code: &str, flags: &str, phase: &str) -> Self {
+        let words: Vec<&str> = flags.split_whitespace().collect();
+        let others: Vec<&str> = words.iter().copied().filter(|word| *word != "simulated").collect();
+        assert_eq!(words.len(), others.len() + 1, "every result of a simulated line says so");
+        Self {
+            outcome: Outcome::ALL.into_iter().find(|known| known.as_str() == outcome).expect("an outcome"),
+            code: (!code.is_empty()).then(|| code.parse().expect("a failure code")),
+            flags: if others.is_empty() { "-".to_owned() } else { others.join(" ") },
+            phase: phase.parse().expect("a phase"),
+        }
     }
 }
 
@@ -107,13 +104,97 @@ impl Who {
     }
 }
 
-/// A finished run as some report has it.
+/// A finished run as some record of it has it.
 #[derive(Debug, Clone)]
 pub(crate) struct Found {
     /// The unit, where the report says who it was.
     pub(crate) unit: Option<u32>,
     pub(crate) slot: String,
     pub(crate) end: Ending,
+}
+
+impl Found {
+    /// As the ledger has it.
+    pub(crate) fn of_record(record: &RunRecord, who: &Who) -> Self {
+        let imei = record.before.as_ref().map_or("", |before| &before.imei_text);
+        let code = record.code.map(|code| code.to_string()).unwrap_or_default();
+        Self {
+            unit: who.unit(record.chip, imei),
+            slot: record.slot.to_string(),
+            end: Ending::of_words(record.outcome.as_str(), &code, &record.flags.to_string(), record.phase.as_str()),
+        }
+    }
+
+    /// As the screen's JSON has it.
+    pub(crate) fn of_json(run: &Value, who: &Who) -> Self {
+        let text = |key: &str| run[key].as_str().unwrap_or_default();
+        let flags: Vec<&str> = run["flags"].as_array().expect("a list").iter().filter_map(Value::as_str).collect();
+        Self {
+            unit: who.unit(run["chip"].as_str().map(|chip| chip.parse().expect("a chip")), text("imei")),
+            slot: text("slot").to_owned(),
+            end: Ending::of_words(text("outcome"), text("code"), &flags.join(" "), text("phase")),
+        }
+    }
+}
+
+/// The finished runs of a CSV report.
+pub(crate) fn found_in_csv(report: &[u8], who: &Who) -> Vec<Found> {
+    let mut reader = csv::Reader::from_reader(report);
+    let columns = reader.headers().expect("a header").clone();
+    let rows: Vec<csv::StringRecord> = reader.records().map(|row| row.expect("a row")).collect();
+    let cell = |row: &csv::StringRecord, name: &str| {
+        let at = columns.iter().position(|column| column == name).expect("a column of that name");
+        row[at].to_owned()
+    };
+    rows.iter()
+        .map(|row| {
+            let chip = [cell(row, "hw_id"), cell(row, "chip_serial")].join("-");
+            Found {
+                unit: who.unit((chip != "-").then(|| chip.parse().expect("a chip")), &cell(row, "imei_before")),
+                slot: cell(row, "slot"),
+                end: Ending::of_words(
+                    &cell(row, "outcome"),
+                    &cell(row, "code"),
+                    &cell(row, "flags"),
+                    &cell(row, "phase"),
+                ),
+            }
+        })
+        .collect()
+}
+
+/// Compares Prometheus' text with the table: finished runs by outcome, failures by phase and code, and the one hub.
+pub(crate) fn compare_metrics(text: &str) {
+    let mut units: BTreeMap<String, usize> = BTreeMap::new();
+    let mut failures: BTreeMap<(String, String), usize> = BTreeMap::new();
+    let mut hubs: BTreeMap<String, usize> = BTreeMap::new();
+    for line in text.lines().filter(|line| !line.starts_with('#')) {
+        let (series, value) = line.rsplit_once(' ').expect("a value");
+        let label = |name: &str| {
+            let (_, rest) = series.split_once(&format!("{name}=\"")).expect("a label of that name");
+            rest.split('"').next().expect("its value").to_owned()
+        };
+        let count = || value.parse::<usize>().expect("a whole number");
+        match series.split('{').next() {
+            Some("stationmaster_units_total") => *units.entry(label("outcome")).or_default() += count(),
+            Some("stationmaster_failures_total") => {
+                *failures.entry((label("phase"), label("code"))).or_default() += count();
+            }
+            Some("stationmaster_hub_events_total") => *hubs.entry(label("event")).or_default() += count(),
+            _ => {}
+        }
+    }
+    let (mut expected, mut expected_failures) = (BTreeMap::new(), BTreeMap::new());
+    for Expected { end, .. } in table() {
+        *expected.entry(end.outcome.to_string()).or_default() += 1;
+        if let Some(code) = end.code {
+            *expected_failures.entry((end.phase.to_string(), code.to_string())).or_default() += 1;
+        }
+    }
+    failures.retain(|_, count| *count > 0);
+    assert_eq!((units, failures), (expected, expected_failures), "the metrics differ from tests/data/faults.tsv");
+    let once = BTreeMap::from([("lost".to_owned(), 1), ("returned".to_owned(), 1)]);
+    assert_eq!(hubs, once, "one event each, however many ports the hub has");
 }
 
 /// Compares finished runs, in the order in which they finished, with the table; `source` is for the message.
@@ -140,11 +221,4 @@ pub(crate) fn compare(source: &str, found: &[Found]) {
         }
     }
     assert!(differences.is_empty(), "{source} differs from tests/data/faults.tsv:\n{differences}");
-}
-
-/// The model of a unit's number by the turns of the station file.
-pub(crate) fn model_of(unit: u32) -> &'static Model {
-    let turns = ["EG25-G", "RM500Q-GL", "RM520N-GL"];
-    let turn = (unit - 1) % 3;
-    Model::by_name(turns[usize::try_from(turn).expect("small")]).expect("a model")
 }

@@ -85,7 +85,7 @@ impl Work {
                 Ok(false) => {}
                 Err(error) => return Err(self.judge(error, &device.key, FailureCode::EdlNotEntered).await),
             }
-            if self.device().is_none() {
+            if self.device().is_none_or(|(now, _)| now.key != device.key) {
                 return Err(Failure::new(FailureCode::Unplugged, "it left and did not come back in download mode"));
             }
         }

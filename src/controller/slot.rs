@@ -23,6 +23,9 @@ use crate::ledger::LedgerError;
 /// How often a run is taken up again in this slot without its module having left in between.
 const RESUMES_MAX: u32 = 3;
 
+/// How often in a row a module may leave this slot before anything was changed, and is looked at again at once.
+const ABORTS_MAX: u32 = 3;
+
 /// One slot's own task state.
 pub(crate) struct Slot {
     floor: Arc<Floor>,
@@ -33,6 +36,8 @@ pub(crate) struct Slot {
     /// Whether the last walk had a place in the batch, and how many runs had ended before it.
     had_place: bool,
     ends: u64,
+    /// How many runs in a row ended here because their module left.
+    aborted: u32,
 }
 
 /// What to do with the slot after a walk.
@@ -47,7 +52,7 @@ enum Next {
 
 impl Slot {
     pub(crate) fn new(floor: Arc<Floor>, index: usize, view: watch::Receiver<SlotView>) -> Self {
-        Self { floor, index, view, interrupted: None, had_place: false, ends: 0 }
+        Self { floor, index, view, interrupted: None, had_place: false, ends: 0, aborted: 0 }
     }
 
     /// Works until the station stops.
@@ -224,6 +229,7 @@ impl Slot {
                 Ok(Next::Wait)
             }
             WalkEnd::Passed => {
+                self.aborted = 0;
                 draft.enter(Phase::Record);
                 self.finish(draft, Outcome::Pass, None).await?;
                 Ok(Next::Settled)
@@ -250,13 +256,16 @@ impl Slot {
         match ending(failure.code, draft.phase(), draft.is_changed()) {
             Ending::Finished(outcome) => {
                 let code = failure.code;
-                self.finish(draft, outcome, Some(failure)).await?;
+                // Before the end is recorded: then the module is taken out, and the next one must not be taken for it.
                 if code == FailureCode::Internal {
                     self.put_back(draft).await;
                 }
-                // A unit that was taken out before anything was changed may be back already, and begins anew.
+                self.finish(draft, outcome, Some(failure)).await?;
+                // A unit that was taken out before anything was changed may be back already, and begins anew; one that
+                // leaves by itself whatever it is asked does not go on for ever.
                 let is_gone = matches!(code, FailureCode::Unplugged | FailureCode::HubLost);
-                Ok(if outcome == Outcome::Aborted && is_gone { Next::Look } else { Next::Settled })
+                self.aborted = if outcome == Outcome::Aborted && is_gone { self.aborted + 1 } else { 0 };
+                Ok(if (1..=ABORTS_MAX).contains(&self.aborted) { Next::Look } else { Next::Settled })
             }
             Ending::Interrupted => {
                 let run = draft.run();
@@ -272,12 +281,23 @@ impl Slot {
         }
     }
 
-    /// After a panic nobody holds the module any more; bring it back to normal mode as far as that goes.
+    /// After a panic nobody holds the module any more; bring it back to normal mode as far as that goes. In a task of
+    /// its own, as the walk: whatever panicked may do so again.
     async fn put_back(&self, draft: &Draft) {
         let mut work = self.work_on(draft);
         let limit = crate::config::Timeouts::default();
-        if let Err(failure) = work.put_back(&limit).await {
-            tracing::warn!(code = %failure.code, detail = failure.detail, "the module was not put back");
+        let task = AbortOnDropHandle::new(tokio::spawn(async move { work.put_back(&limit).await }));
+        let back = tokio::select! {
+            biased;
+            back = task => back,
+            () = self.floor.stop.until_now() => return,
+        };
+        match back {
+            Ok(Ok(())) => {}
+            Ok(Err(failure)) => {
+                tracing::warn!(code = %failure.code, detail = failure.detail, "the module was not put back");
+            }
+            Err(error) => tracing::error!(%error, "the module was not put back"),
         }
     }
 

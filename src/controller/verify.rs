@@ -17,6 +17,8 @@ use crate::protocol::sahara::ChipInfo;
 const LEAVE_LIMIT: Duration = Duration::from_secs(10);
 /// How long a supply stays cut.
 const POWER_OFF: Duration = Duration::from_secs(1);
+/// How often in a row a module may start again by itself before it has answered.
+const SELF_RESTARTS_MAX: u32 = 3;
 /// How long a further query of the profile is repeated.
 const QUERY_LIMIT: Duration = Duration::from_secs(10);
 
@@ -115,7 +117,7 @@ impl Work {
             if boot > 1 {
                 device = self.boot_again(&device, product).await?;
             }
-            if let Some(guest) = self.verify(&device, product, boot).await? {
+            if let Some(guest) = self.verify(&mut device, product, boot).await? {
                 return Ok(Verdict::Swapped(Box::new(guest)));
             }
             self.draft.update(|record| record.boots_verified = boot);
@@ -146,11 +148,16 @@ impl Work {
     }
 
     /// The checks after one boot; gives the guest when the module turns out to be another one.
-    async fn verify(&mut self, device: &DeviceRecord, product: &Product, boot: u32) -> Result<Option<Guest>, RunError> {
+    async fn verify(
+        &mut self,
+        device: &mut DeviceRecord,
+        product: &Product,
+        boot: u32,
+    ) -> Result<Option<Guest>, RunError> {
         self.enter(Phase::Verify);
         let profile = &product.profile;
         let timeouts = &profile.timeouts;
-        let mut at = self.open_at(device, profile.family, timeouts.at, timeouts.ready).await?;
+        let mut at = self.open_started(device, product).await?;
         let after = self.read_identity(&mut at, device, profile.family, timeouts).await?;
         let before = self.draft.record().before.unwrap_or_default();
         let different = after.imei.is_some() && after.imei != before.imei;
@@ -180,6 +187,26 @@ impl Work {
             (Some(failure), _) => Err(failure.into()),
             (None, _) => Ok(None),
         }
+    }
+
+    /// Opens the AT port of a module that has just started. One that leaves before it has answered has started again,
+    /// as far as the bus tells: it is waited for as after a reset. One that does so again and again does not come up.
+    async fn open_started(&mut self, device: &mut DeviceRecord, product: &Product) -> Result<AtSession, Failure> {
+        let (family, timeouts) = (product.profile.family, &product.profile.timeouts);
+        for _ in 0..=SELF_RESTARTS_MAX {
+            let left = match self.open_at(device, family, timeouts.at, timeouts.ready).await {
+                Err(failure) if failure.code == FailureCode::Unplugged => failure,
+                other => return other,
+            };
+            match self.await_module(is_normal, Some(&device.key), timeouts.boot).await? {
+                Arrival::Wanted(again, _) => *device = again,
+                Arrival::Other(DeviceMode::MemoryDump) => {
+                    return Err(Failure::new(FailureCode::MemoryDump, "it came up in memory-dump mode"));
+                }
+                Arrival::Other(_) | Arrival::Nothing => return Err(left),
+            }
+        }
+        Err(Failure::new(FailureCode::NoReboot, "it starts again and again before it answers"))
     }
 
     async fn note_verified(

@@ -1,5 +1,6 @@
 //! A whole station in virtual time: the virtual factory, the controller, ledger and vault on a disk in memory.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,6 +10,7 @@ use stationmaster::cli::prepare;
 use stationmaster::config::Station;
 use stationmaster::controller::{Controller, End, Handle, Parts, Product};
 use stationmaster::domain::{BatchId, Fact, Outcome, RunRecord};
+use stationmaster::hardware::Listing;
 use stationmaster::host::{Clock, Disk, MemoryDisk, OsDisk, Random};
 use stationmaster::ledger::{self, Entry, IndexPlace, Ledger, WriterMode};
 use stationmaster::sim::{Factory, FactorySpec, Flash, Pacing};
@@ -16,7 +18,7 @@ use stationmaster::vault::Vault;
 use tokio::task::JoinHandle;
 
 /// When virtual time begins.
-const START: &str = "2026-01-01T08:00:00Z";
+pub(crate) const START: &str = "2026-01-01T08:00:00Z";
 
 /// Everything that survives the controller, as it does when its process dies and the modules keep their power.
 pub(crate) struct Line {
@@ -24,7 +26,7 @@ pub(crate) struct Line {
     pub(crate) disk: Arc<dyn Disk>,
     pub(crate) clock: Clock,
     pub(crate) factory: Arc<Factory>,
-    products: Vec<Product>,
+    pub(crate) products: Vec<Product>,
 }
 
 /// A controller at work on a line.
@@ -36,6 +38,10 @@ pub(crate) struct Work {
     /// How far the operator has been told.
     told: Arc<AtomicU64>,
 }
+
+/// Looks on while a line works: is given every durable entry with the factory and its bus as they are then, before the
+/// operator is told.
+pub(crate) type Witness = Box<dyn FnMut(&Factory, &Listing, &Entry) + Send>;
 
 /// A station file of the tree, with `change` made to its text.
 pub(crate) fn station(file: &str, change: impl FnOnce(String) -> String) -> Arc<Station> {
@@ -107,6 +113,11 @@ impl Line {
 
     /// Puts a controller to work.
     pub(crate) async fn work(&self, batch: &str, units: u32) -> Work {
+        self.work_before(batch, units, Box::new(|_, _, _| {})).await
+    }
+
+    /// Puts a controller to work before the eyes of a witness.
+    pub(crate) async fn work_before(&self, batch: &str, units: u32, witness: Witness) -> Work {
         let ledger = Ledger::open(
             Arc::clone(&self.disk),
             self.clock.clone(),
@@ -134,7 +145,8 @@ impl Line {
         .expect("a controller");
         let handle = controller.handle();
         let told = Arc::new(AtomicU64::new(*ledger.head().borrow()));
-        let operator = tokio::spawn(tell_operator(ledger.clone(), Arc::clone(&self.factory), Arc::clone(&told)));
+        let operator = tell_operator(ledger.clone(), Arc::clone(&self.factory), Arc::clone(&told), witness);
+        let operator = tokio::spawn(operator);
         Work { ledger, handle, run: tokio::spawn(controller.run()), operator, told }
     }
 
@@ -161,14 +173,15 @@ impl Line {
 impl Work {
     /// Waits for the end of the batch, within a day of virtual time.
     pub(crate) async fn end(self, line: &Line) -> (End, Vec<Entry>) {
+        let (end, entries) = self.end_within(line, Duration::from_secs(24 * 3600)).await;
+        (end.unwrap_or_else(|| panic!("the batch does not end: {:#?}", tail(&entries))), entries)
+    }
+
+    /// Waits for the end of the batch, for at most `limit` of virtual time; `None` when it did not come.
+    pub(crate) async fn end_within(self, line: &Line, limit: Duration) -> (Option<End>, Vec<Entry>) {
         let Self { ledger, run, operator, told, .. } = self;
-        let end = line
-            .clock
-            .timeout(Duration::from_secs(24 * 3600), run)
-            .await
-            .unwrap_or_else(|_| panic!("the batch does not end: {:#?}", tail(&line.entries())))
-            .expect("the controller does not panic")
-            .expect("the ledger works");
+        let ended = line.clock.timeout(limit, run).await.ok();
+        let end = ended.map(|end| end.expect("the controller does not panic").expect("the ledger works"));
         while told.load(Ordering::Relaxed) < *ledger.head().borrow() {
             line.clock.sleep(Duration::from_millis(10)).await;
         }
@@ -192,14 +205,17 @@ fn tail(entries: &[Entry]) -> Vec<String> {
     entries.iter().rev().take(20).map(|entry| format!("{} {:?}", entry.seq, entry.fact)).collect()
 }
 
-async fn tell_operator(ledger: Ledger, factory: Arc<Factory>, told: Arc<AtomicU64>) {
+async fn tell_operator(ledger: Ledger, factory: Arc<Factory>, told: Arc<AtomicU64>, mut witness: Witness) {
     let mut head = ledger.head();
+    let bus = factory.bus();
     loop {
         while let Ok(entries) = ledger.read(told.load(Ordering::Relaxed) + 1, 64).await {
             if entries.is_empty() {
                 break;
             }
             for entry in &entries {
+                let listing = bus.list().await.expect("a simulated bus can be listed");
+                witness(&factory, &listing, entry);
                 if let Fact::RunFinished(record) = &entry.fact
                     && record.outcome != Outcome::Aborted
                 {
@@ -230,10 +246,16 @@ pub(crate) fn records(entries: &[Entry], batch: &str) -> Vec<RunRecord> {
 /// without its backup.
 pub(crate) fn assert_sound(line: &Line, entries: &[Entry]) {
     line.verify();
-    let mut begun = std::collections::BTreeMap::new();
+    let (mut begun, mut backups) = (BTreeMap::new(), BTreeMap::new());
     for entry in entries {
         match &entry.fact {
             Fact::RunStarted { run, .. } => assert_eq!(begun.insert(*run, 0), None, "run {run} began twice"),
+            Fact::BackupStored { run, backup } => {
+                backups.insert(*run, (backup.id, backup.chip));
+            }
+            Fact::Intent { run, chip, backup, .. } => {
+                assert_eq!(backups.get(run), Some(&(*backup, *chip)), "run {run} goes on without its own backup");
+            }
             Fact::RunFinished(record) => {
                 *begun.get_mut(&record.run).expect("a finished run has begun") += 1;
             }

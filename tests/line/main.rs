@@ -1,6 +1,10 @@
 //! Whole lines in virtual time: units are put in, flashed, proven, recorded and taken out.
 
+mod each_fault;
+mod faults;
 mod harness;
 mod interruptions;
 mod moves;
 mod passes;
+mod table;
+mod truth;

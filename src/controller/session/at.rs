@@ -8,7 +8,7 @@ use crate::hardware::AtPort;
 use crate::host::Clock;
 use crate::protocol::at::{Exchange, Final, Reply};
 
-/// How long to wait before a command is repeated, in station time.
+/// How long to wait, and listen, before a command is repeated, in station time.
 const RETRY_PAUSE: Duration = Duration::from_millis(500);
 
 /// An open AT port.
@@ -35,6 +35,7 @@ impl AtSession {
     pub(crate) async fn command(&mut self, command: &str) -> Result<Reply, SessionError> {
         match self.exchange(command).await {
             Err(SessionError::Silent(silence)) => {
+                self.pause(RETRY_PAUSE).await?;
                 let deadline = self.clock.deadline(self.limit);
                 self.synchronise(deadline).await.map_err(|error| match error {
                     SessionError::Silent(_) => SessionError::Silent(silence),
@@ -84,7 +85,7 @@ impl AtSession {
                 Ok(Err(SessionError::Failed(_))) => {}
                 Ok(Err(error)) => return Err(error),
             }
-            self.clock.sleep(RETRY_PAUSE.min(left)).await;
+            self.pause(RETRY_PAUSE.min(left)).await?;
         }
     }
 
@@ -110,7 +111,22 @@ impl AtSession {
             if self.clock.now() + RETRY_PAUSE >= deadline {
                 return Ok(Err(last));
             }
-            self.clock.sleep(RETRY_PAUSE).await;
+            self.pause(RETRY_PAUSE).await?;
         }
+    }
+
+    /// Waits before a repetition, and passes over whatever arrives: the answer to a command that somebody asked before,
+    /// in an earlier session perhaps, must not be taken for the answer to the next one.
+    async fn pause(&mut self, pause: Duration) -> Result<(), SessionError> {
+        let clock = self.clock.clone();
+        let mut buffer = [0; 1024];
+        let listen = async {
+            loop {
+                if let Err(error) = self.port.read(&mut buffer).await {
+                    return error;
+                }
+            }
+        };
+        clock.timeout(pause, listen).await.map_or(Ok(()), |error| Err(error.into()))
     }
 }

@@ -79,6 +79,24 @@ impl Work {
         });
     }
 
+    fn writing<'a>(
+        &'a self,
+        firehose: &'a mut Firehose,
+        product: &'a Product,
+        bound: &Bound,
+        authority: &'a Authority,
+        total_bytes: u64,
+    ) -> Writing<'a> {
+        Writing {
+            firehose,
+            authority,
+            profile: &product.profile,
+            geometry: bound.plan.geometry,
+            progress: self.progress(total_bytes),
+            clock: &self.floor.clock,
+        }
+    }
+
     /// Everything but the boot loader, compared with the package.
     async fn stage(
         &self,
@@ -91,14 +109,7 @@ impl Work {
         let plan = &bound.plan;
         let total: u64 = plan.programs.iter().map(|op| image_bytes(product, op)).sum::<u64>()
             + image_bytes(product, &plan.boot_loader);
-        let mut writer = Writing {
-            firehose,
-            authority,
-            profile: &product.profile,
-            geometry: plan.geometry,
-            progress: self.progress(total),
-            clock: &self.floor.clock,
-        };
+        let mut writer = self.writing(firehose, product, bound, authority, total);
         writer.erase(&plan.boot_loader_erase).await?;
         for erase in &plan.erases {
             writer.erase(erase).await?;
@@ -133,14 +144,7 @@ impl Work {
     ) -> Result<(), SessionError> {
         let program = &bound.plan.boot_loader;
         let image = find(product, program)?;
-        let mut writer = Writing {
-            firehose,
-            authority,
-            profile: &product.profile,
-            geometry: bound.plan.geometry,
-            progress: self.progress(image.bytes),
-            clock: &self.floor.clock,
-        };
+        let mut writer = self.writing(firehose, product, bound, authority, image.bytes);
         writer.image(program, image, tally).await?;
         if product.profile.read_back == ReadBack::None {
             return Ok(());

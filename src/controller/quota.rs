@@ -13,7 +13,7 @@ use crate::domain::RunId;
 /// How a batch stands.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct BatchCount {
-    /// Finished runs that count: an aborted one does not, its unit is run again.
+    /// Units of this batch that are finished, as the ledger counts them: each once, however often it was run.
     pub finished: u32,
     /// Runs under way that hold a place.
     pub running: u32,
@@ -86,14 +86,13 @@ impl Quota {
         Resuming { quota: self.clone() }
     }
 
-    /// A run of this batch is finished.
-    pub(crate) fn finished(&self, run: RunId, counts: bool) {
+    /// A run of this batch is finished; the batch has `units` finished units with it, says the ledger.
+    pub(crate) fn finished(&self, run: RunId, units: u32) {
         self.count.send_modify(|count| {
             count.interrupted.remove(&run);
             count.ends += 1;
-            if counts {
-                count.finished += 1;
-            }
+            // Slots may ask the ledger in one order and tell in another.
+            count.finished = count.finished.max(units);
         });
     }
 
@@ -155,13 +154,13 @@ mod tests {
         quota.interrupted(run);
         drop(first);
         assert!(quota.reserve().is_none(), "the interrupted run keeps its place");
-        quota.finished(run, true);
+        quota.finished(run, 1);
         drop(second);
         assert!(quota.reserve().is_some());
         assert!(!quota.is_complete());
-        quota.finished(RunId::new(2, &[0; 10]), true);
+        quota.finished(RunId::new(2, &[0; 10]), 2);
         assert!(quota.is_complete());
-        quota.finished(RunId::new(3, &[0; 10]), false);
+        quota.finished(RunId::new(3, &[0; 10]), 1);
         assert_eq!(quota.watch().borrow().finished, 2);
     }
 
@@ -176,7 +175,7 @@ mod tests {
         drop(other);
         assert!(waits(false), "a place is free");
         assert!(!waits(true), "who had a place waits for another run's end");
-        quota.finished(RunId::new(1, &[0; 10]), true);
+        quota.finished(RunId::new(1, &[0; 10]), 1);
         assert!(waits(true), "a run has ended");
     }
 

@@ -86,10 +86,12 @@ fn look(listing: &Listing, slot: &SlotConfig, hubs: &Hubs) -> SlotView {
     SlotView { devices, hub_lost }
 }
 
-/// Hubs that were seen, and whether they still are.
+/// Hubs that were seen, whether they still are, and which losses were told.
 #[derive(Debug, Default)]
 struct Hubs {
     present: BTreeMap<PortChain, bool>,
+    /// Hubs whose loss was told and whose return was not. A box counts once, though a USB 3 hub is two on the bus.
+    told: Vec<PortChain>,
 }
 
 impl Hubs {
@@ -97,10 +99,10 @@ impl Hubs {
         self.present.iter().filter_map(|(hub, present)| (!present).then_some(hub))
     }
 
-    /// The facts that follow from a listing: one per physical hub, although a USB 3 hub is two, and none for hubs
-    /// that vanished with the one above them.
+    /// The facts that follow from a listing: one loss per box that went away, whichever of its halves is seen to
+    /// vanish first, and none for boxes that went with the one above them. It is back when both halves and everything
+    /// behind it are: they come back one after the other, and are one event all the same.
     fn update(&mut self, listing: &Listing, slots: &[SlotConfig]) -> Vec<Fact> {
-        let before: Vec<PortChain> = self.lost_tops();
         for hub in &listing.hubs {
             if slots.iter().any(|slot| chains(slot).any(|chain| chain.is_at_or_behind(&hub.chain))) {
                 self.present.entry(hub.chain.clone()).or_insert(true);
@@ -109,36 +111,36 @@ impl Hubs {
         for (chain, present) in &mut self.present {
             *present = listing.hubs.iter().any(|hub| hub.chain == *chain);
         }
-        let after = self.lost_tops();
-        let gone = after
-            .iter()
-            .filter(|hub| !before.contains(hub))
-            .map(|hub| Fact::HubLost { hub: hub.clone(), slots: slots_behind(hub, slots) });
-        let back = before.iter().filter(|hub| !after.contains(hub)).map(|hub| Fact::HubReturned { hub: hub.clone() });
-        gone.chain(back).collect()
+        let mut lost: Vec<PortChain> = self.lost().cloned().collect();
+        // The one above first, and the USB 2 half of a box before the other one.
+        lost.sort_by_key(|hub| (hub.ports().len(), hub.side()));
+        let mut facts = Vec::new();
+        for hub in &lost {
+            if !self.told.iter().any(|told| is_box_at_or_behind(hub, told)) {
+                facts.push(Fact::HubLost { hub: hub.clone(), slots: slots_behind(hub, slots) });
+                self.told.push(hub.clone());
+            }
+        }
+        self.told.retain(|told| {
+            let is_away = lost.iter().any(|hub| is_box_at_or_behind(hub, told));
+            if !is_away {
+                facts.push(Fact::HubReturned { hub: told.clone() });
+            }
+            is_away
+        });
+        facts
     }
+}
 
-    fn lost_tops(&self) -> Vec<PortChain> {
-        let lost: Vec<&PortChain> = self.lost().collect();
-        lost.iter()
-            .filter(|hub| !lost.iter().any(|other| other != *hub && hub.is_at_or_behind(other)))
-            .filter(|hub| {
-                // The SuperSpeed half of a hub whose USB 2 half is lost too is the same event.
-                !lost.iter().any(|other| {
-                    other.side() < hub.side() && other.controller() == hub.controller() && other.ports() == hub.ports()
-                })
-            })
-            .map(|hub| (*hub).clone())
-            .collect()
-    }
+/// Whether the box of `hub` is the box of `above`, or is plugged into it, on whichever side.
+fn is_box_at_or_behind(hub: &PortChain, above: &PortChain) -> bool {
+    hub.controller() == above.controller() && hub.ports().starts_with(above.ports())
 }
 
 fn slots_behind(hub: &PortChain, slots: &[SlotConfig]) -> Vec<SlotName> {
     slots
         .iter()
-        .filter(|slot| {
-            chains(slot).any(|chain| chain.controller() == hub.controller() && chain.ports().starts_with(hub.ports()))
-        })
+        .filter(|slot| chains(slot).any(|chain| is_box_at_or_behind(chain, hub)))
         .map(|slot| slot.name.clone())
         .collect()
 }
@@ -173,6 +175,35 @@ mod tests {
         assert!(look(&Listing::default(), &slots[0], &hubs).hub_lost);
         assert!(hubs.update(&Listing::default(), &slots).is_empty());
         assert!(matches!(hubs.update(&both, &slots).as_slice(), [Fact::HubReturned { .. }]));
+    }
+
+    #[test]
+    fn halves_that_come_and_go_one_after_the_other_are_one_event() {
+        let slots = [slot("A1", 1)];
+        let listing =
+            |chains: &[&str]| Listing { devices: vec![], hubs: chains.iter().map(|chain| hub(chain)).collect() };
+        let (two, three) = ("c/usb2/1", "c/usb3/1");
+        for first in [two, three] {
+            let mut hubs = Hubs::default();
+            let steps = [&[two, three][..], &[first], &[], &[first], &[two, three]];
+            let facts: Vec<Fact> = steps.iter().flat_map(|step| hubs.update(&listing(step), &slots)).collect();
+            assert!(matches!(&facts[..], [Fact::HubLost { .. }, Fact::HubReturned { .. }]), "{first}: {facts:?}");
+        }
+    }
+
+    #[test]
+    fn a_hub_that_returns_before_the_one_behind_it_was_lost_once() {
+        let deep = SlotConfig { usb2: "c/usb2/1.2.1".parse().expect("valid"), usb3: None, ..slot("A1", 1) };
+        let above = Listing { devices: vec![], hubs: vec![hub("c/usb2/1")] };
+        let all = Listing { devices: vec![], hubs: vec![hub("c/usb2/1"), hub("c/usb2/1.2")] };
+        let mut hubs = Hubs::default();
+        let steps = [&all, &Listing::default(), &above, &all];
+        let slots = [deep];
+        let facts: Vec<Fact> = steps.iter().flat_map(|step| hubs.update(step, &slots)).collect();
+        let [Fact::HubLost { hub: lost, .. }, Fact::HubReturned { hub: back }] = &facts[..] else {
+            panic!("one event: {facts:?}");
+        };
+        assert_eq!(lost, back);
     }
 
     #[test]

@@ -315,8 +315,8 @@ impl Slot {
         let elapsed = Duration::from_millis(record.phases.iter().map(|time| time.milliseconds).sum());
         self.floor.ledger.append(Fact::RunFinished(Box::new(record))).await?;
         if batch == self.floor.batch {
-            let counts = outcome != Outcome::Aborted && code != Some(FailureCode::UnitSwapped);
-            self.floor.quota.finished(run, counts);
+            let units = self.floor.ledger.finished_in_batch(batch).await?;
+            self.floor.quota.finished(run, units);
         }
         self.interrupted = self.interrupted.filter(|(last, _)| *last != run);
         self.floor.board.update(self.index, |status| {

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use crate::domain::{Fact, FailureCode, RunId, RunRecord, Sha256Digest};
+use crate::domain::{Fact, FailureCode, Outcome, RunId, RunRecord, Sha256Digest};
 use crate::host::Disk;
 
 use super::LedgerError;
@@ -19,7 +19,7 @@ use super::store::Store;
 /// The file's name in the state directory.
 pub(super) const FILE: &str = "index.sqlite";
 /// Changes with every change of the tables or of what is written into them.
-const VERSION: i64 = 1;
+const VERSION: i64 = 2;
 
 const SCHEMA: &str = "
     CREATE TABLE state (one INTEGER PRIMARY KEY, version INTEGER NOT NULL, clean INTEGER NOT NULL,
@@ -30,6 +30,7 @@ const SCHEMA: &str = "
     CREATE INDEX runs_chip ON runs (chip);
     CREATE INDEX runs_imei ON runs (imei);
     CREATE INDEX runs_batch ON runs (batch);
+    CREATE INDEX runs_unit ON runs (unit);
     CREATE INDEX runs_open ON runs (run) WHERE finished IS NULL;
     CREATE TABLE claims (seq INTEGER PRIMARY KEY, run TEXT NOT NULL, chip TEXT NOT NULL, imei TEXT NOT NULL,
         attempt INTEGER NOT NULL);
@@ -258,7 +259,21 @@ impl Index {
     fn finish(&self, record: &RunRecord, seq: i64) -> Result<(), LedgerError> {
         let imei = record.before.as_ref().and_then(|identity| identity.imei).map(|imei| imei.to_string());
         let chip = record.chip.map(|chip| chip.to_string());
-        let unit = chip.clone().or_else(|| imei.clone()).unwrap_or_else(|| record.run.to_string());
+        let unit = match (&chip, &imei) {
+            _ if !counts(record) => None,
+            (Some(chip), Some(imei)) => {
+                // Runs that ended before the chip was read were of this unit.
+                self.connection.execute("UPDATE runs SET unit = ?1 WHERE unit = ?2", params![chip, imei])?;
+                Some(chip.clone())
+            }
+            (Some(chip), None) => Some(chip.clone()),
+            (None, Some(imei)) => {
+                let sql = "SELECT chip FROM claims WHERE imei = ?1 ORDER BY seq DESC LIMIT 1";
+                let bound: Option<String> = self.connection.query_row(sql, [imei], |row| row.get(0)).optional()?;
+                Some(bound.unwrap_or_else(|| imei.clone()))
+            }
+            (None, None) => Some(record.run.to_string()),
+        };
         self.connection.execute(
             "INSERT OR REPLACE INTO runs VALUES (?1, ?2, ?3, ?4, 0, 0, ?5, ?5, ?6, ?7, NULL)",
             params![record.run.to_string(), record.batch.as_str(), chip, imei, seq, record.outcome.as_str(), unit],
@@ -270,6 +285,12 @@ impl Index {
     pub(super) fn simulated(&self) -> Result<Option<bool>, LedgerError> {
         Ok(self.connection.query_row("SELECT simulated FROM state", [], |row| row.get(0))?)
     }
+}
+
+/// Whether a run says something of a unit of its batch: an aborted one does not, its unit comes again, nor does that of
+/// a guest that stood where another unit belongs.
+fn counts(record: &RunRecord) -> bool {
+    record.outcome != Outcome::Aborted && record.code != Some(FailureCode::UnitSwapped)
 }
 
 fn relax(connection: &Connection) -> Result<(), LedgerError> {

@@ -197,7 +197,8 @@ impl Ledger {
         self.ask(Index::simulated).await
     }
 
-    /// Units of a batch with a finished run, not counting those that were only aborted.
+    /// Units of a batch with a finished run, each once, not counting those that were only aborted or only guests in
+    /// another unit's place.
     ///
     /// # Errors
     /// As [`Ledger::open_runs`].

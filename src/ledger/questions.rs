@@ -46,7 +46,7 @@ pub enum ClaimAnswer {
 pub struct BatchCounts {
     /// Finished runs by outcome; outcomes that did not occur are missing.
     pub runs: BTreeMap<Outcome, u32>,
-    /// Units with a finished run that was not aborted.
+    /// Units with a finished run that was neither aborted nor that of a guest in another unit's place.
     pub units: u32,
 }
 
@@ -158,8 +158,8 @@ impl Index {
             }
         }
         counts.units = self.connection.query_row(
-            "SELECT count(DISTINCT unit) FROM runs WHERE batch = ?1 AND finished NOT NULL AND outcome <> ?2",
-            params![batch.as_str(), Outcome::Aborted.as_str()],
+            "SELECT count(DISTINCT unit) FROM runs WHERE batch = ?1 AND finished NOT NULL",
+            [batch.as_str()],
             |row| row.get(0),
         )?;
         Ok(counts)

@@ -171,6 +171,32 @@ async fn a_batch_counts_units_that_were_judged() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_batch_counts_a_unit_once_and_no_guest() {
+    let disk = MemoryDisk::new();
+    let ledger = open(&disk).await.expect("opened");
+    let batch: stationmaster::domain::BatchId = "B-1".parse().expect("a name");
+    let ended = |number: u8, chip: Option<u8>, imei: u8, outcome: Outcome, code: Option<FailureCode>| {
+        let Fact::RunFinished(mut record) = facts::finished(number, outcome) else { panic!("a record") };
+        record.code = code;
+        record.chip = chip.map(facts::chip);
+        record.before = Some(facts::identity(imei));
+        Fact::RunFinished(record)
+    };
+    for (fact, units) in [
+        // Refused before its chip was read, then run again: one unit.
+        (ended(1, None, 1, Outcome::Held, Some(FailureCode::RevisionNotAllowed)), 1),
+        (ended(2, Some(1), 1, Outcome::Fail, Some(FailureCode::BandMissing)), 1),
+        (ended(3, Some(1), 1, Outcome::Pass, None), 1),
+        // A guest is not the batch's unit until it is run itself.
+        (ended(4, Some(2), 2, Outcome::Held, Some(FailureCode::UnitSwapped)), 1),
+        (ended(5, Some(2), 2, Outcome::Pass, None), 2),
+    ] {
+        ledger.append(fact).await.expect("durable");
+        assert_eq!(ledger.finished_in_batch(batch.clone()).await.expect("answered"), units);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_fact_that_is_too_long_harms_nothing_else() {
     let disk = MemoryDisk::new();
     let ledger = open(&disk).await.expect("opened");

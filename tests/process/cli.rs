@@ -99,7 +99,7 @@ fn devices_of_a_line_that_never_ran_are_none_and_nothing_is_made() {
     transcript.run("devices stations/faults.yaml");
     let ran = transcript.run("devices stations/faults.yaml --json");
     let document: serde_json::Value = serde_json::from_str(&ran.out).expect("one JSON document");
-    assert_eq!(document["slots"].as_array().map(Vec::len), Some(4));
+    assert_eq!(document["slots"].as_array().map(Vec::len), Some(13));
     transcript.assert("devices");
     assert_eq!(place.everything(), before);
 }

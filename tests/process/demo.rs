@@ -1,28 +1,15 @@
 //! The first thing that anybody tries: the demonstration station, and what can be seen of it meanwhile.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
+use std::io::Write;
 use std::process::{Command, Stdio};
-use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use crate::place::{Place, Report, alone, ended};
+use crate::scrape::{follow, get};
 
 /// The longest that a batch of the demonstration may take.
 const DEMO_MAX: Duration = Duration::from_secs(120);
-
-/// The body of a GET, or `None` where nobody listens.
-fn get(address: &str, path: &str) -> Option<String> {
-    let mut stream = TcpStream::connect(address).ok()?;
-    stream.set_read_timeout(Some(Duration::from_secs(10))).expect("a timeout");
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").ok()?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).ok()?;
-    let (head, body) = answer.split_once("\r\n\r\n")?;
-    assert!(head.starts_with("HTTP/1.1 200"), "{head}");
-    Some(body.to_owned())
-}
 
 /// `promtool check metrics` has nothing to say about it. Where there is no promtool, that is said; in CI it must be.
 fn check_with_promtool(text: &str) {
@@ -124,21 +111,4 @@ fn the_demonstration_passes_is_scraped_all_the_while_and_goes_on_with_the_next_b
     let again: Vec<&str> = second.column("imei_after").into_iter().filter(|imei| imeis.contains(imei)).collect();
     assert!(again.is_empty(), "units came twice: {again:?}");
     assert_eq!(place.read("reports/DEMO-1.csv"), csv, "a report of a finished batch is not touched");
-}
-
-/// Waits until metrics are served, and goes on reading so that the process never waits for its reader.
-fn follow(stderr: impl Read + Send + 'static) -> (String, mpsc::Receiver<String>) {
-    let (sender, lines) = mpsc::channel();
-    let (found, address) = mpsc::channel();
-    std::thread::spawn(move || {
-        for line in BufReader::new(stderr).lines().map_while(Result::ok) {
-            let place = line.strip_prefix("metrics at http://").and_then(|rest| rest.strip_suffix("/metrics"));
-            if let Some(address) = place {
-                let _gone = found.send(address.to_owned());
-            }
-            let _gone = sender.send(line);
-        }
-    });
-    let address = address.recv_timeout(DEMO_MAX);
-    (address.unwrap_or_else(|_| panic!("no metrics: {:?}", lines.iter().collect::<Vec<_>>())), lines)
 }

@@ -3,9 +3,13 @@
 
 mod cli;
 mod demo;
+mod faults;
 mod invalid;
 mod kill;
 mod package;
 mod place;
 mod records;
+mod scrape;
+#[path = "../line/table.rs"]
+mod table;
 mod transcript;

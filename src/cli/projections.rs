@@ -125,7 +125,8 @@ impl Projections {
                 tokio::select! {
                     biased;
                     () = stopped.cancelled() => {}
-                    _ = head.changed() => {}
+                    // A ledger that has ended grows no more; the stop is still to come.
+                    _ = head.changed(), if head.has_changed().is_ok() => {}
                     _ = slots.changed() => {
                         let now: Arc<Vec<SlotStatus>> = Arc::clone(&slots.borrow_and_update());
                         self.metrics.slots(&now);

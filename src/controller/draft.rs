@@ -7,6 +7,9 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use tokio_util::sync::CancellationToken;
+
+use super::floor::ActiveRun;
 use crate::domain::{BatchId, Flags, Outcome, Phase, PhaseTime, RunId, RunRecord, SlotName, StationName};
 use crate::host::Clock;
 
@@ -24,6 +27,8 @@ struct Inner {
     entered: Duration,
     begun: bool,
     changed: bool,
+    /// Keeps other slots from the run until its end is recorded.
+    active: Option<ActiveRun>,
 }
 
 impl Draft {
@@ -68,7 +73,8 @@ impl Draft {
             started: now,
             ended: now,
         };
-        let inner = Inner { record, times: BTreeMap::new(), entered: clock.now(), begun: false, changed: false };
+        let inner =
+            Inner { record, times: BTreeMap::new(), entered: clock.now(), begun: false, changed: false, active: None };
         Self { clock: clock.clone(), inner: Arc::new(Mutex::new(inner)) }
     }
 
@@ -123,6 +129,16 @@ impl Draft {
 
     pub(crate) fn is_changed(&self) -> bool {
         self.with(|inner| inner.changed)
+    }
+
+    /// Keeps the run as long as the draft lives: no other slot takes it before its end is recorded.
+    pub(crate) fn hold(&self, active: Option<ActiveRun>) {
+        self.with(|inner| inner.active = active);
+    }
+
+    /// Cancelled once the run's unit was seen in another slot.
+    pub(crate) fn moved(&self) -> CancellationToken {
+        self.with(|inner| inner.active.as_ref().map(|active| active.moved().clone())).unwrap_or_default()
     }
 
     /// The finished record: times summed up, end stamped.

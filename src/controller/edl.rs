@@ -7,14 +7,17 @@ use super::session::sahara::{Contact, SaharaSession};
 use super::session::{EdlLink, diag};
 use super::work::{Arrival, Edl, Work};
 use crate::config::{Efs, Timeouts};
-use crate::domain::{FailureCode, Geometry, PageRange, Phase};
+use crate::domain::{FailureCode, Geometry, PageRange, Phase, Sha256Digest, limits};
 use crate::firmware::Package;
 use crate::hardware::{DeviceKey, DeviceMode, DeviceRecord};
 use crate::ledger::{ClaimAnswer, ClaimRequest};
+use crate::protocol::firehose::StorageInfo;
 use crate::protocol::plan::{self, EfsPolicy, Plan, PlanInput};
 use crate::protocol::sahara::ChipInfo;
 use crate::protocol::table::PartitionTable;
 
+/// The partition that holds the partition table.
+const TABLE_PARTITION: &str = "mibib";
 /// How often a module is asked to go into download mode.
 const EDL_ASKS_MAX: u32 = 5;
 
@@ -71,18 +74,22 @@ impl Work {
         timeouts: &Timeouts,
     ) -> Result<(DeviceRecord, u8), Failure> {
         self.enter(Phase::EnterEdl);
+        let mut was_asked = false;
         for _ in 0..EDL_ASKS_MAX {
             let asked = match self.floor.bus.open_port(&device.key, interface).await {
                 Ok(mut port) => diag::ask_for_edl(port.as_mut(), &self.floor.clock).await,
                 Err(error) => Err(error.into()),
             };
             match asked {
+                Ok(false) => was_asked = true,
+                // What comes in download mode without having been asked to is another unit, for all that is known.
+                Err(SessionError::Gone) if !was_asked => return Err(self.judge_gone(&device.key).await),
                 Ok(true) | Err(SessionError::Gone) => {
+                    was_asked = true;
                     if let Some(found) = self.await_edl(Some(&device.key), timeouts).await? {
                         return Ok(found);
                     }
                 }
-                Ok(false) => {}
                 Err(error) => return Err(self.judge(error, &device.key, FailureCode::EdlNotEntered).await),
             }
             if self.device().is_none_or(|(now, _)| now.key != device.key) {
@@ -198,11 +205,12 @@ impl Work {
         table: TableSource<'_>,
     ) -> Result<Bound, Failure> {
         self.enter(Phase::Load);
+        let programmer = unchanged_programmer(product).await?;
         let Edl::Sahara(session) = std::mem::take(&mut self.edl) else {
             return Err(Failure::new(FailureCode::Internal, "no Sahara session to load into"));
         };
         let timeouts = &product.profile.timeouts;
-        let (link, heard) = match session.load(product.package.programmer()).await {
+        let (link, heard) = match session.load(&programmer).await {
             Ok(loaded) => loaded,
             Err((session, error)) => {
                 self.edl = Edl::Sahara(Box::new(session));
@@ -229,6 +237,31 @@ impl Work {
     }
 }
 
+/// The programmer's bytes, compared with what was hashed when the package was opened; a package of which any file is
+/// not what it was is not begun with.
+async fn unchanged_programmer(product: &Product) -> Result<Vec<u8>, Failure> {
+    let package = std::sync::Arc::clone(&product.package);
+    let read = move || {
+        let changed = |key: &str| Failure::new(FailureCode::PackageChanged, key);
+        if let Some(image) = package.images().find(|image| !image.is_unchanged()) {
+            return Err(changed(&image.key));
+        }
+        let programmer = package.programmer();
+        let length = usize::try_from(programmer.bytes).map_err(|_| changed(&programmer.key))?;
+        let mut bytes = vec![0; length];
+        programmer
+            .read_exact_at(&mut bytes, 0)
+            .map_err(|error| Failure::new(FailureCode::PackageChanged, format!("{}: {error}", programmer.key)))?;
+        if Sha256Digest::of(&bytes) != programmer.sha256 {
+            return Err(changed(&programmer.key));
+        }
+        Ok(bytes)
+    };
+    tokio::task::spawn_blocking(read)
+        .await
+        .unwrap_or_else(|error| Err(Failure::new(FailureCode::Internal, error.to_string())))
+}
+
 /// Whether the package's programmer is for this chip.
 pub(crate) fn fits(info: &ChipInfo, product: &Product) -> Result<(), Failure> {
     let profile = &product.profile;
@@ -252,18 +285,16 @@ async fn bind(firehose: &mut Firehose, product: &Product, source: TableSource<'_
         let detail = format!("the module has {}, the package is for {}", storage.geometry, package.geometry());
         return Err(Failure::new(FailureCode::GeometryMismatch, detail).into());
     }
-    let table_range = table_range(package).ok_or_else(|| {
+    let table_range = table_range(package, storage.total_pages).ok_or_else(|| {
         Failure::new(FailureCode::PlanInvalid, "the package does not say where the partition table lies")
     })?;
     if table_range.end() > storage.total_pages {
         return Err(Failure::new(FailureCode::PlanInvalid, "the package's table lies beyond the storage").into());
     }
-    let bytes = match source {
-        TableSource::Module => firehose.read_bytes(table_range, storage.geometry).await?,
-        TableSource::Backup(bytes) => bytes.to_vec(),
+    let (table, table_range) = match source {
+        TableSource::Module => own_table(firehose, table_range, &storage).await?,
+        TableSource::Backup(bytes) => (parse_table(bytes, storage.geometry)?, table_range),
     };
-    let table = PartitionTable::parse_mibib(&bytes, storage.geometry)
-        .map_err(|error| Failure::new(FailureCode::TableInvalid, error.to_string()))?;
     let plan = plan::build(&PlanInput {
         operations: package.operations(),
         resolve: &|name| package.resolve(name),
@@ -281,9 +312,36 @@ async fn bind(firehose: &mut Firehose, product: &Product, source: TableSource<'_
     Ok(Bound { geometry: storage.geometry, table, table_range, total_pages: storage.total_pages, plan })
 }
 
-/// Where the partition table lies: where the package writes its own.
-fn table_range(package: &Package) -> Option<PageRange> {
-    package
+fn parse_table(bytes: &[u8], geometry: Geometry) -> Result<PartitionTable, Failure> {
+    PartitionTable::parse_mibib(bytes, geometry)
+        .map_err(|error| Failure::new(FailureCode::TableInvalid, error.to_string()))
+}
+
+/// The module's own partition table, and the partition it lies in, whole: the valid copy may lie in any block of it.
+async fn own_table(
+    firehose: &mut Firehose,
+    range: PageRange,
+    storage: &StorageInfo,
+) -> Result<(PartitionTable, PageRange), SessionError> {
+    let geometry = storage.geometry;
+    let table = parse_table(&firehose.read_bytes(range, geometry).await?, geometry)?;
+    let Some(own) = table.find(TABLE_PARTITION) else { return Ok((table, range)) };
+    let whole = table.range(own, geometry, storage.total_pages);
+    if whole == range {
+        return Ok((table, range));
+    }
+    let bytes = whole.pages.saturating_mul(u64::from(geometry.page_bytes));
+    if whole.start != range.start || whole.end() > storage.total_pages || bytes > limits::TABLE_PARTITION_BYTES_MAX {
+        let detail = format!("the table found at page {} says that it lies at page {}", range.start, whole.start);
+        return Err(Failure::new(FailureCode::TableInvalid, detail).into());
+    }
+    let table = parse_table(&firehose.read_bytes(whole, geometry).await?, geometry)?;
+    Ok((table, whole))
+}
+
+/// Where the package says the partition table lies: the partition of its own table, or else the image that it writes.
+fn table_range(package: &Package, total_pages: u64) -> Option<PageRange> {
+    let image = package
         .operations()
         .iter()
         .find(|operation| {
@@ -292,5 +350,13 @@ fn table_range(package: &Package) -> Option<PageRange> {
                 name.to_ascii_lowercase().starts_with("partition_complete")
             }) && operation.range.pages > 0
         })
-        .map(|operation| operation.range)
+        .map(|operation| operation.range)?;
+    let partition = package
+        .table()
+        .and_then(|table| table.find(TABLE_PARTITION).map(|own| table.range(own, package.geometry(), total_pages)))
+        .filter(|range| {
+            let bytes = range.pages.saturating_mul(u64::from(package.geometry().page_bytes));
+            range.contains(image) && bytes <= limits::TABLE_PARTITION_BYTES_MAX
+        });
+    Some(partition.unwrap_or(image))
 }

@@ -1,7 +1,7 @@
 //! Why a run cannot go on, and what that makes of it.
 
 use crate::domain::text::printable;
-use crate::domain::{FailureCode, Outcome, Phase, limits};
+use crate::domain::{Blame, FailureCode, Outcome, Phase, limits};
 use crate::hardware::HardwareError;
 use crate::ledger::LedgerError;
 
@@ -35,7 +35,13 @@ impl From<Failure> for RunError {
 
 impl From<LedgerError> for RunError {
     fn from(error: LedgerError) -> Self {
-        Self::Ledger(error)
+        match error {
+            // Nothing was written, and the ledger works: only this run is at fault.
+            LedgerError::Refused { .. } | LedgerError::TooLong { .. } => {
+                Self::Failed(Failure::new(FailureCode::Internal, format!("the ledger: {error}")))
+            }
+            _ => Self::Ledger(error),
+        }
     }
 }
 
@@ -50,16 +56,19 @@ pub(crate) enum Ending {
 
 /// What `code`, met in `phase`, makes of a run that has (`changed`) or has not changed its module.
 ///
-/// A unit that was changed and then taken away is not judged: its run stays open. The checks after a boot judge the
-/// unit even where the profile only asked for a verification and nothing was changed.
+/// A unit that was changed and then taken away is not judged: its run stays open. Nor is one that was changed where the
+/// package turns out not to fit it (an interrupted run that goes on with another package): that is not the unit's
+/// fault. The checks after a boot judge the unit even where the profile only asked for a verification and nothing was
+/// changed.
 pub(crate) fn ending(code: FailureCode, phase: Phase, changed: bool) -> Ending {
     use FailureCode as C;
     match code {
         C::Unplugged | C::HubLost | C::Stopped | C::UnitSwapped if changed => Ending::Interrupted,
         C::Internal | C::DiskFailed if changed => Ending::Interrupted,
         C::Unplugged | C::HubLost | C::Stopped => Ending::Finished(Outcome::Aborted),
-        C::PortBusy | C::UsbError | C::Internal | C::DiskFailed => Ending::Finished(Outcome::Error),
-        C::EdlSilent | C::PackageChanged if changed => Ending::Finished(Outcome::Error),
+        C::PortBusy | C::UsbError | C::Internal | C::DiskFailed | C::PackageChanged => Ending::Finished(Outcome::Error),
+        C::EdlSilent if changed => Ending::Finished(Outcome::Error),
+        _ if changed && code.blame() == Blame::Package => Ending::Interrupted,
         _ if changed || phase >= Phase::Flash => Ending::Finished(Outcome::Fail),
         _ => Ending::Finished(Outcome::Held),
     }
@@ -124,5 +133,13 @@ mod tests {
         assert_eq!(ending(FailureCode::Internal, Phase::Identify, false), Ending::Finished(Outcome::Error));
         assert_eq!(ending(FailureCode::Internal, Phase::Flash, true), Ending::Interrupted);
         assert_eq!(ending(FailureCode::PackageChanged, Phase::Flash, true), Ending::Finished(Outcome::Error));
+        assert_eq!(ending(FailureCode::PackageChanged, Phase::Load, false), Ending::Finished(Outcome::Error));
+    }
+
+    #[test]
+    fn a_changed_unit_is_not_billed_for_a_package_that_does_not_fit() {
+        assert_eq!(ending(FailureCode::PlanInvalid, Phase::Load, true), Ending::Interrupted);
+        assert_eq!(ending(FailureCode::LoaderRejected, Phase::Load, true), Ending::Interrupted);
+        assert_eq!(ending(FailureCode::LoaderRejected, Phase::Load, false), Ending::Finished(Outcome::Held));
     }
 }

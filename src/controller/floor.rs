@@ -14,11 +14,11 @@ use super::reconcile::SlotView;
 use super::restarts::Restarts;
 use super::stop::Stop;
 use crate::config::{Profile, Station};
-use crate::domain::{BatchId, RunId, SlotName};
+use crate::domain::{BatchId, RunId, RunState, SlotName};
 use crate::firmware::Package;
 use crate::hardware::{Bus, SlotPower};
 use crate::host::{Clock, Random};
-use crate::ledger::Ledger;
+use crate::ledger::{Ledger, LedgerError};
 use crate::vault::Vault;
 
 /// A profile that is ready to run: with its package opened, or none where it only verifies.
@@ -63,6 +63,11 @@ impl Floor {
     pub(crate) fn is_occupied(&self, slot: &SlotName) -> bool {
         let index = self.station.slots.iter().position(|known| known.name == *slot);
         index.and_then(|index| self.views.get(index)).is_some_and(|view| view.borrow().module().is_some())
+    }
+
+    /// Whether a run is interrupted, of whichever unit.
+    pub(crate) async fn has_interrupted(&self) -> Result<bool, LedgerError> {
+        Ok(self.ledger.open_runs().await?.iter().any(|open| open.state == RunState::Interrupted))
     }
 
     /// The product of a run that was started earlier: by profile name, whatever the model says.

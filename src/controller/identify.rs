@@ -18,7 +18,7 @@ use crate::protocol::at::{self, Reply};
 /// How long a single RF item is asked for once the module has answered everything else.
 const ITEM_LIMIT: Duration = Duration::from_secs(4);
 /// `+CFUN: 5`: factory test mode.
-const FACTORY_TEST_MODE: u8 = 5;
+pub(crate) const FACTORY_TEST_MODE: u8 = 5;
 
 impl Work {
     /// Reads the module's identity over AT.
@@ -122,7 +122,10 @@ async fn read(
         Err(answer) => return Ok(Err(not_ready(family.revision_command, answer))),
     };
     let imei_text = match at.query(family.imei_command, deadline, at::imei_text).await? {
-        Ok(text) | Err(text) => text,
+        Ok(text) => text,
+        // All is well, it says, and gives none; or in factory test mode everything is lost.
+        Err(answer) if answer.is_empty() || cfun == FACTORY_TEST_MODE => answer,
+        Err(answer) => return Ok(Err(not_ready(family.imei_command, answer))),
     };
     let bands = read_bands(at, family, deadline).await?;
     let calibration = read_calibration(at, family, cfun).await?;

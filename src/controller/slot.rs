@@ -26,6 +26,9 @@ const RESUMES_MAX: u32 = 3;
 /// How often in a row a module may leave this slot before anything was changed, and is looked at again at once.
 const ABORTS_MAX: u32 = 3;
 
+/// How long a module that was left alone is left alone, unless something changes.
+const LEFT_ALONE: Duration = Duration::from_secs(30);
+
 /// One slot's own task state.
 pub(crate) struct Slot {
     floor: Arc<Floor>,
@@ -70,7 +73,14 @@ impl Slot {
             let next = self.serve().await;
             // So may the walk that just ended.
             self.power_on().await;
-            let next = next?;
+            let next = match next {
+                Err(error @ (LedgerError::Refused { .. } | LedgerError::TooLong { .. })) => {
+                    // Nothing was written and the ledger works: this slot alone is at fault.
+                    tracing::error!(%error, slot = self.index, "the end of a run could not be recorded");
+                    Next::Settled
+                }
+                next => next?,
+            };
             match next {
                 Next::Look => {}
                 Next::Settled => self.await_removal().await,
@@ -152,6 +162,7 @@ impl Slot {
             () = floor.stop.until_gentle() => {}
             _ = self.view.changed() => {}
             () = floor.quota.worth_a_look(self.ends, self.had_place) => {}
+            () = floor.clock.sleep(LEFT_ALONE) => {}
         }
     }
 
@@ -197,14 +208,11 @@ impl Slot {
         let floor = &self.floor;
         let unix_ms = u64::try_from(floor.clock.wall().as_millisecond()).unwrap_or_default();
         let run = RunId::new(unix_ms, &floor.random.bytes());
-        Draft::new(
-            &floor.clock,
-            run,
-            floor.batch.clone(),
-            floor.station.name.clone(),
-            floor.station.slots[self.index].name.clone(),
-            floor.simulated,
-        )
+        let slot = floor.station.slots[self.index].name.clone();
+        let draft =
+            Draft::new(&floor.clock, run, floor.batch.clone(), floor.station.name.clone(), slot, floor.simulated);
+        draft.hold(floor.active.take(run));
+        draft
     }
 
     fn work_on(&self, draft: &Draft) -> Work {
@@ -215,7 +223,6 @@ impl Slot {
             draft: draft.clone(),
             edl: Edl::None,
             permit: None,
-            active: self.floor.active.take(draft.run()),
             resumed: None,
             resuming: None,
         }
@@ -246,8 +253,13 @@ impl Slot {
     }
 
     async fn broken(&mut self, draft: &Draft, failure: Failure) -> Result<Next, LedgerError> {
+        if !draft.is_begun() && (failure.code == FailureCode::Stopped || self.has_open_run(draft).await?) {
+            // No run of its own: the open one is still to be finished.
+            self.floor.board.update(self.index, |status| status.state = SlotState::Waiting);
+            return Ok(Next::Wait);
+        }
         if !draft.is_begun() {
-            // A panic, a stop or an unplug during the very first questions.
+            // A panic during the very first questions.
             let chain = self.floor.station.slots[self.index].usb2.clone();
             let record = draft.record();
             let (run, batch, slot, identity) = (record.run, record.batch, record.slot, record.before);
@@ -278,6 +290,14 @@ impl Slot {
                 let present = self.view.borrow().module().is_some();
                 Ok(if present && times >= RESUMES_MAX { Next::Settled } else { Next::Look })
             }
+        }
+    }
+
+    /// Whether the IMEI that was read belongs to a run that is open.
+    async fn has_open_run(&self, draft: &Draft) -> Result<bool, LedgerError> {
+        match draft.record().before.and_then(|before| before.imei) {
+            Some(imei) => Ok(self.floor.ledger.open_run_by_imei(imei).await?.is_some()),
+            None => Ok(false),
         }
     }
 

@@ -8,7 +8,7 @@ use super::floor::Product;
 use super::session::at::AtSession;
 use super::work::{Arrival, Edl, Work};
 use crate::config::Timeouts;
-use crate::domain::{Fact, FailureCode, Identity, Measurement, Phase};
+use crate::domain::{ChipId, Fact, FailureCode, Identity, Measurement, Phase};
 use crate::hardware::{DeviceKey, DeviceMode, DeviceRecord};
 use crate::protocol::at::Final;
 use crate::protocol::sahara::ChipInfo;
@@ -77,14 +77,33 @@ impl Work {
                 Arrival::Other(DeviceMode::MemoryDump) => {
                     return Err(Failure::new(FailureCode::MemoryDump, "it came up in memory-dump mode"));
                 }
+                Arrival::Other(DeviceMode::Edl { interface }) => {
+                    return Err(self.judge_download_mode(interface).await);
+                }
                 Arrival::Other(_) => {
-                    return Err(Failure::new(FailureCode::NoReboot, "it came up in download mode"));
+                    return Err(Failure::new(FailureCode::NoReboot, "it came up in a mode that is not known"));
                 }
                 Arrival::Nothing if cycled || !self.cycle_power(not).await => {
                     return Err(Failure::new(FailureCode::NoReboot, "it did not come back"));
                 }
                 Arrival::Nothing => cycled = true,
             }
+        }
+    }
+
+    /// What it means that a module in download mode is there where one was to start: that it does not start, unless its
+    /// chip is another one.
+    async fn judge_download_mode(&mut self, mut interface: u8) -> Failure {
+        let no_reboot = Failure::new(FailureCode::NoReboot, "it came up in download mode");
+        let (Some((mut device, _)), Some(chip)) = (self.device(), self.draft.record().chip) else { return no_reboot };
+        let timeouts = self.timeouts_of_run();
+        match self.contact(&mut device, &mut interface, &timeouts).await {
+            Ok(info) if info.chip != chip => {
+                self.edl = Edl::None;
+                Failure::new(FailureCode::UnitSwapped, format!("chip {} in download mode where {chip} was", info.chip))
+            }
+            Err(failure) if matches!(failure.code, FailureCode::Unplugged | FailureCode::HubLost) => failure,
+            Ok(_) | Err(_) => no_reboot,
         }
     }
 
@@ -160,17 +179,11 @@ impl Work {
         let mut at = self.open_started(device, product).await?;
         let after = self.read_identity(&mut at, device, profile.family, timeouts).await?;
         let before = self.draft.record().before.unwrap_or_default();
-        let different = after.imei.is_some() && after.imei != before.imei;
-        if different && let Some(chip) = self.draft.record().chip {
+        if after.imei != before.imei
+            && let Some(chip) = self.draft.record().chip
+        {
             drop(at);
-            let info = self.read_chip(device, product).await?;
-            if info.chip != chip {
-                return Ok(Some(Guest { device: device.clone(), identity: after, chip: info }));
-            }
-            let (measurements, _) = judge(&profile.checks, &before, &after, &QueryAnswers::new());
-            let detail = format!("it was {}, it is {}", before.imei_text, after.imei_text);
-            self.note_verified(boot, after, measurements).await?;
-            return Err(Failure::new(FailureCode::ImeiChanged, detail).into());
+            return self.verify_chip(device, product, (boot, chip, before, after)).await;
         }
         let queries = match self.ask(&mut at, product).await {
             Ok(queries) => queries,
@@ -187,6 +200,31 @@ impl Work {
             (Some(failure), _) => Err(failure.into()),
             (None, _) => Ok(None),
         }
+    }
+
+    /// The module says another IMEI than before, or none: its chip says whether it is another unit, which is given, or
+    /// a damaged one, which has failed.
+    async fn verify_chip(
+        &mut self,
+        device: &DeviceRecord,
+        product: &Product,
+        (boot, chip, before, after): (u32, ChipId, Identity, Identity),
+    ) -> Result<Option<Guest>, RunError> {
+        let (measurements, judged) = judge(&product.profile.checks, &before, &after, &QueryAnswers::new());
+        match (self.read_chip(device, product).await, after.imei) {
+            (Ok(info), _) if info.chip != chip => {
+                return Ok(Some(Guest { device: device.clone(), identity: after, chip: info }));
+            }
+            (Ok(_), _) => {}
+            // Damaged so far that not even its chip can be asked: what it says of itself is all there is.
+            (Err(failure), None) if failure.code == FailureCode::EdlNotEntered => {}
+            (Err(failure), _) => return Err(failure.into()),
+        }
+        let detail = format!("it was {}, it is {}", before.imei_text, after.imei_text);
+        let changed = Failure::new(FailureCode::ImeiChanged, detail);
+        let failure = if after.imei.is_some() { changed } else { judged.unwrap_or(changed) };
+        self.note_verified(boot, after, measurements).await?;
+        Err(failure.into())
     }
 
     /// Opens the AT port of a module that has just started. One that leaves before it has answered has started again,
@@ -241,6 +279,24 @@ impl Work {
         self.send_back(&edl.key, timeouts.boot).await;
         self.enter(Phase::Verify);
         Ok(info)
+    }
+
+    /// Out of download mode, where only the chip was read, to be verified.
+    pub(crate) async fn leave_probe(
+        &mut self,
+        device: &DeviceRecord,
+        product: &Product,
+    ) -> Result<DeviceRecord, Failure> {
+        self.enter(Phase::Reset);
+        self.leave_edl(&device.key).await;
+        self.permit = None;
+        self.await_normal(&device.key, product.profile.timeouts.boot).await
+    }
+
+    /// The timeouts of the profile that the run was admitted to; the defaults before that.
+    pub(crate) fn timeouts_of_run(&self) -> Timeouts {
+        let profile = self.draft.record().profile;
+        self.floor.product_named(&profile).map(|product| product.profile.timeouts).unwrap_or_default()
     }
 
     /// Brings a refused module, on which nothing was changed, out of download mode, and sees it answer.
@@ -316,10 +372,28 @@ impl Work {
             return Err(Failure::new(FailureCode::EdlSilent, "it is silent, and its supply cannot be cut"));
         }
         self.enter(Phase::Probe);
-        let Some((mut device, mut interface)) = self.await_edl(Some(&device.key), timeouts).await? else {
-            return Err(Failure::new(FailureCode::EdlSilent, "it did not come back in download mode"));
+        let (mut device, mut interface) = match self.await_edl(Some(&device.key), timeouts).await? {
+            Some(found) => found,
+            None => match self.device() {
+                // Its boot loader was not erased yet, or it is another unit: the chip tells.
+                Some((again, DeviceMode::Normal(family))) if again.key != device.key => {
+                    self.enter_edl(&again, family.diag_interface, timeouts).await.map_err(still_silent)?
+                }
+                _ => return Err(Failure::new(FailureCode::EdlSilent, "it did not come back in download mode")),
+            },
         };
-        let info = self.contact(&mut device, &mut interface, timeouts).await?;
+        self.enter(Phase::Probe);
+        let info = self.contact(&mut device, &mut interface, timeouts).await.map_err(still_silent)?;
         Ok((device, info))
+    }
+}
+
+/// A module that fell silent while it was written and does not talk after a fresh start either is still silent.
+fn still_silent(failure: Failure) -> Failure {
+    match failure.code {
+        FailureCode::SaharaNoHello | FailureCode::SaharaProtocol | FailureCode::EdlNotEntered => {
+            Failure::new(FailureCode::EdlSilent, failure.detail)
+        }
+        _ => failure,
     }
 }

@@ -4,8 +4,10 @@ use super::backup::stored_table;
 use super::edl::{TableSource, fits};
 use super::failure::{Failure, RunError};
 use super::floor::Product;
+use super::identify::FACTORY_TEST_MODE;
 use super::verify::{Guest, Verdict};
 use super::work::Work;
+use crate::config::Timeouts;
 use crate::domain::{Fact, FailureCode, Family, Identity, Imei, Phase, RunState};
 use crate::hardware::{DeviceMode, DeviceRecord};
 use crate::ledger::{OpenRun, UnfinishedRun};
@@ -40,7 +42,9 @@ impl<E: Into<RunError>> From<E> for Stopped {
 impl Work {
     /// Walks the phases. A unit that is refused before anything was changed is back in normal mode afterwards.
     pub(crate) async fn walk(mut self, may_begin: bool) -> WalkEnd {
-        let walked = match self.device() {
+        let found = self.device();
+        let came_in_normal_mode = matches!(found, Some((_, DeviceMode::Normal(_))));
+        let walked = match found {
             Some((device, DeviceMode::Normal(family))) => self.walk_from_normal(device, family, may_begin).await,
             Some((device, DeviceMode::Edl { interface })) => {
                 self.walk_from_edl(device, interface, may_begin, true).await
@@ -51,9 +55,30 @@ impl Work {
         match walked {
             Ok(Verdict::Proven) => WalkEnd::Passed,
             Ok(Verdict::Swapped(guest)) => WalkEnd::Swapped(guest),
-            Err(Stopped::Left(why)) => WalkEnd::Left(why),
+            Err(Stopped::Left(why)) => {
+                if came_in_normal_mode {
+                    self.undo_question().await;
+                }
+                WalkEnd::Left(why)
+            }
+            // Whose run it would have been is not even known.
+            Err(Stopped::Broken(RunError::Failed(failure)))
+                if !self.draft.is_begun() && is_of_no_unit(failure.code) =>
+            {
+                if came_in_normal_mode {
+                    self.undo_question().await;
+                }
+                WalkEnd::Left("it was taken out, or the station was stopped, before it was known")
+            }
             Err(Stopped::Broken(RunError::Failed(failure))) => WalkEnd::Broken(self.give_back(failure).await.into()),
             Err(Stopped::Broken(error)) => WalkEnd::Broken(error),
+        }
+    }
+
+    /// Brings a module that was only asked for its chip back into normal mode.
+    async fn undo_question(&mut self) {
+        if let Some((device, DeviceMode::Edl { .. })) = self.device() {
+            self.send_back(&device.key, self.timeouts_of_run().boot).await;
         }
     }
 
@@ -69,11 +94,7 @@ impl Work {
         if family.is_some() && failure.code == FailureCode::AtSilent {
             return failure;
         }
-        let timeouts = self
-            .floor
-            .product_named(&self.draft.record().profile)
-            .map(|product| product.profile.timeouts)
-            .unwrap_or_default();
+        let timeouts = self.timeouts_of_run();
         match self.put_back(&timeouts).await {
             Ok(()) => failure,
             Err(back) if matches!(back.code, FailureCode::Unplugged | FailureCode::HubLost) => failure,
@@ -101,24 +122,47 @@ impl Work {
     ) -> Result<Verdict, Stopped> {
         self.enter(Phase::Identify);
         let identified = self.identify(&device, family).await;
-        if let Ok(identity) = &identified
-            && let Some(imei) = identity.imei
-            && let Some(open) = self.floor.ledger.open_run_by_imei(imei).await?
-        {
-            if open.state == RunState::Interrupted {
-                return self.finish_open(open, device, family, identity).await;
-            }
-            if !self.floor.is_occupied(&open.slot) {
-                // Its slot waits for it in vain: it was put in here while it restarted.
-                self.floor.active.seen_elsewhere(open.run);
-                return Err(Stopped::Left("the run of this unit is still open in another slot"));
-            }
-            // Two modules with one IMEI: the claim decides.
-        }
         let known = identified.as_ref().ok().and_then(|identity| identity.imei);
+        let open = match known {
+            Some(imei) => self.floor.ledger.open_run_by_imei(imei).await?,
+            None => None,
+        };
+        if let Some(open) = open.as_ref().filter(|open| open.state == RunState::Running)
+            && !self.floor.is_occupied(&open.slot)
+        {
+            // Its slot waits for it in vain: it was put in here while it restarted. Where the slot is occupied there
+            // are two modules with one IMEI, and the claim decides.
+            self.floor.active.seen_elsewhere(open.run);
+            return Err(Stopped::Left("the run of this unit is still open in another slot"));
+        }
+        let is_interrupted = open.is_some_and(|open| open.state == RunState::Interrupted);
+        let mut asked = None;
+        if is_interrupted || (may_be_damaged(&identified) && self.floor.has_interrupted().await?) {
+            let timeouts = self.timeouts_for(family);
+            self.draft.update(|record| record.before = identified.as_ref().ok().cloned());
+            match self.reach_edl(&device, family, &timeouts).await {
+                Ok((there, info)) => match self.floor.ledger.open_run_by_chip(info.chip).await? {
+                    Some(open) => {
+                        let product = self.take_up(open, &there).await?;
+                        return self.go_on(there, info, &product).await;
+                    }
+                    None => asked = Some((there, info)),
+                },
+                Err(failure) if is_interrupted && may_begin && !is_of_no_unit(failure.code) => {
+                    self.begin(&device.key.chain, identified.ok()).await?;
+                    return Err(failure.into());
+                }
+                Err(failure) if is_interrupted || is_of_no_unit(failure.code) => return Err(failure.into()),
+                // It cannot be asked for its chip either: it is refused for what it says of itself.
+                Err(failure) => tracing::info!(code = %failure.code, detail = failure.detail, "no chip to go by"),
+            }
+        }
         let unfinished = known.and_then(|imei| self.floor.restarts.take(|run| imei_of(run) == Some(imei)));
         if unfinished.is_none() && !may_begin {
             return Err(Stopped::Left("the batch takes no further unit"));
+        }
+        if let Some((_, info)) = &asked {
+            self.note_chip(info);
         }
         let identity = match identified {
             Ok(identity) => identity,
@@ -136,25 +180,7 @@ impl Work {
             Some(unfinished) => self.restart(&unfinished, &device).await?,
             None => self.begin(&device.key.chain, Some(identity.clone())).await?,
         }
-        self.walk_from_identified(device, family, &identity).await
-    }
-
-    /// An interrupted run whose unit, by its IMEI, is here in normal mode. Its chip has the last word.
-    async fn finish_open(
-        &mut self,
-        open: OpenRun,
-        device: DeviceRecord,
-        family: &'static Family,
-        identity: &Identity,
-    ) -> Result<Verdict, Stopped> {
-        let chip = open.chip;
-        let product = self.take_up(open, &device).await?;
-        let (edl, info) = self.reach_edl(&device, family, &product).await?;
-        if info.chip != chip {
-            self.send_back(&edl.key, product.profile.timeouts.boot).await;
-            return Ok(Verdict::Swapped(Box::new(Guest { device, identity: identity.clone(), chip: info })));
-        }
-        self.go_on(edl, info, &product).await
+        self.walk_from_identified(device, family, &identity, asked).await
     }
 
     async fn walk_from_identified(
@@ -162,16 +188,21 @@ impl Work {
         device: DeviceRecord,
         family: &'static Family,
         identity: &Identity,
+        asked: Option<(DeviceRecord, ChipInfo)>,
     ) -> Result<Verdict, Stopped> {
         self.enter(Phase::Admit);
         self.check_stop()?;
         let (product, flash) = self.admit_new(identity).await?;
-        if !flash {
-            return Ok(self.verify_boots(device, &product).await?);
-        }
-        let (device, info) = self.reach_edl(&device, family, &product).await?;
+        let (device, info) = match asked {
+            Some(asked) => asked,
+            None => self.reach_edl(&device, family, &product.profile.timeouts).await?,
+        };
+        // Also a unit that is only verified: two modules with one IMEI are told apart by nothing but their chips.
         self.claim(&info, &product).await?;
-        let device = self.write(device, &info, &product).await?;
+        let device = match flash {
+            true => self.write(device, &info, &product).await?,
+            false => self.leave_probe(&device, &product).await?,
+        };
         Ok(self.verify_boots(device, &product).await?)
     }
 
@@ -180,9 +211,8 @@ impl Work {
         &mut self,
         device: &DeviceRecord,
         family: &Family,
-        product: &Product,
+        timeouts: &Timeouts,
     ) -> Result<(DeviceRecord, ChipInfo), Failure> {
-        let timeouts = &product.profile.timeouts;
         self.take_permit().await?;
         let (mut device, mut interface) = self.enter_edl(device, family.diag_interface, timeouts).await?;
         self.enter(Phase::Probe);
@@ -199,7 +229,7 @@ impl Work {
         may_restart: bool,
     ) -> Result<Verdict, Stopped> {
         self.draft.update(|record| record.chain_edl = Some(device.key.chain.clone()));
-        let timeouts = crate::config::Timeouts::default();
+        let timeouts = Timeouts::default();
         self.take_permit().await?;
         self.enter(Phase::Probe);
         let info = match self.contact(&mut device, &mut interface, &timeouts).await {
@@ -244,7 +274,14 @@ impl Work {
         }
         self.note_chip(&info);
         self.begin(&device.key.chain, None).await?;
-        Err(Failure::new(FailureCode::EdlUnknownUnit, format!("chip {}", info.chip)).into())
+        let detail = match self.floor.ledger.last_run_of(info.chip).await? {
+            Some((run, Some(backup))) => {
+                format!("chip {}: its last run was {run}, its backup is {}", info.chip, backup.short())
+            }
+            Some((run, None)) => format!("chip {}: its last run was {run}, without a backup", info.chip),
+            None => format!("chip {}: this station has no run of it", info.chip),
+        };
+        Err(Failure::new(FailureCode::EdlUnknownUnit, detail).into())
     }
 
     /// Whether a restart cut off a run in this slot that had changed nothing and not yet read the chip.
@@ -259,9 +296,11 @@ impl Work {
             return Err(Stopped::Left("no profile of this station belongs to the unit's open run"));
         };
         let Some(active) = self.floor.active.take(open.run) else {
+            // By its chip it is here, wherever that slot still waits for it.
+            self.floor.active.seen_elsewhere(open.run);
             return Err(Stopped::Left("another slot works on the open run of this unit"));
         };
-        self.active = Some(active);
+        self.draft.hold(Some(active));
         self.resuming = Some(self.floor.quota.resuming());
         self.draft.update(|record| {
             record.run = open.run;
@@ -303,7 +342,7 @@ impl Work {
             record.batch = unfinished.batch.clone();
             record.started = unfinished.started;
         });
-        self.active = self.floor.active.take(unfinished.run);
+        self.draft.hold(self.floor.active.take(unfinished.run));
         self.draft.set_begun();
         self.name_span();
         self.append(Fact::RunResumed {
@@ -333,6 +372,18 @@ impl Work {
             }
             let source = table.as_deref().map_or(TableSource::Module, TableSource::Backup);
             let bound = self.load(&device, product, source).await?;
+            if let Some(open) = &self.resumed
+                && let Some(left) = bound.plan.summary().first_uncovered(&open.plan)
+            {
+                let detail = format!(
+                    "the run was begun with another package ({}); the present one leaves {} pages from page {} on as \
+                     they are, half written perhaps",
+                    open.package_digest.short(),
+                    left.pages,
+                    left.start
+                );
+                return Err(Failure::new(FailureCode::PlanInvalid, detail).into());
+            }
             let stored = match &backup {
                 Some(stored) => stored.clone(),
                 None => self.backup(&device, product, &bound).await?,
@@ -353,6 +404,7 @@ impl Work {
                     authority = Some(permission);
                     let (again, found) = self.reenter(&device, product).await?;
                     if found.chip != info.chip {
+                        self.send_back(&again.key, product.profile.timeouts.boot).await;
                         let detail = format!("chip {} where {} was", found.chip, info.chip);
                         return Err(Failure::new(FailureCode::UnitSwapped, detail).into());
                     }
@@ -361,6 +413,20 @@ impl Work {
                 Err(error) => return Err(error),
             }
         }
+    }
+}
+
+/// What says nothing of a unit: it was taken, or the station was stopped.
+const fn is_of_no_unit(code: FailureCode) -> bool {
+    matches!(code, FailureCode::Unplugged | FailureCode::HubLost | FailureCode::Stopped)
+}
+
+/// Whether what a module says of itself looks as after a flash that was cut off: then its IMEI is nothing to go by, and
+/// an interrupted run may be its own.
+fn may_be_damaged(identified: &Result<Identity, Failure>) -> bool {
+    match identified {
+        Ok(identity) => identity.imei.is_none() || identity.cfun == Some(FACTORY_TEST_MODE),
+        Err(failure) => matches!(failure.code, FailureCode::NotReady | FailureCode::AtSilent),
     }
 }
 

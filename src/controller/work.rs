@@ -8,7 +8,7 @@ use tokio::sync::{OwnedSemaphorePermit, watch};
 use super::board::Progress;
 use super::draft::Draft;
 use super::failure::{Failure, RunError, SessionError};
-use super::floor::{ActiveRun, Floor, Product};
+use super::floor::{Floor, Product};
 use super::quota::Resuming;
 use super::reconcile::SlotView;
 use super::session::at::AtSession;
@@ -54,7 +54,6 @@ pub(crate) struct Work {
     pub(crate) draft: Draft,
     pub(crate) edl: Edl,
     pub(crate) permit: Option<OwnedSemaphorePermit>,
-    pub(crate) active: Option<ActiveRun>,
     /// The interrupted run that this work finishes.
     pub(crate) resumed: Option<OpenRun>,
     /// Says so to the batch.
@@ -118,7 +117,7 @@ impl Work {
         const OTHER_MODE: Duration = Duration::from_secs(4);
         let clock = self.floor.clock.clone();
         let deadline = clock.deadline(limit);
-        let moved = self.active.as_ref().map(|active| active.moved().clone()).unwrap_or_default();
+        let moved = self.draft.moved();
         let mut other: Option<(DeviceKey, Duration)> = None;
         loop {
             let mut wake = deadline;
@@ -188,7 +187,8 @@ impl Work {
         }
     }
 
-    async fn judge_gone(&mut self, key: &DeviceKey) -> Failure {
+    /// Whether a module that is gone was taken, or left with its hub.
+    pub(crate) async fn judge_gone(&mut self, key: &DeviceKey) -> Failure {
         self.await_gone(key, GONE_LISTED_MAX).await;
         // A hub's own disappearance may be listed a moment after that of its devices.
         let clock = self.floor.clock.clone();

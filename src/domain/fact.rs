@@ -105,6 +105,31 @@ pub struct PlanSummary {
     pub guarded: Vec<PageRange>,
 }
 
+impl PlanSummary {
+    /// The first range that an earlier plan erased or programmed and this one does not erase: what would stay half
+    /// written if this plan were done in its place. `None` where this one covers the earlier one.
+    #[must_use]
+    pub fn first_uncovered(&self, earlier: &Self) -> Option<PageRange> {
+        let mut erases = self.erases.clone();
+        erases.sort_unstable();
+        let uncovered = |range: &PageRange| {
+            let mut start = range.start;
+            for erase in &erases {
+                if erase.start <= start && start < erase.end() {
+                    start = erase.end();
+                }
+            }
+            (start < range.end()).then(|| PageRange { start, pages: range.end() - start })
+        };
+        earlier
+            .erases
+            .iter()
+            .chain(&earlier.programs)
+            .filter_map(uncovered)
+            .min_by_key(|range| (range.start, std::cmp::Reverse(range.pages)))
+    }
+}
+
 /// Everything the ledger can hold. The tag of each is its stable name in the file.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -308,5 +333,31 @@ impl Fact {
             | Self::HubLost { .. }
             | Self::HubReturned { .. } => None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ranges(pairs: &[(u64, u64)]) -> Vec<PageRange> {
+        pairs.iter().map(|(start, end)| PageRange { start: *start, pages: end - start }).collect()
+    }
+
+    fn plan(erases: &[(u64, u64)], programs: &[(u64, u64)]) -> PlanSummary {
+        let digest = Sha256Digest::of(b"");
+        PlanSummary { digest, erases: ranges(erases), programs: ranges(programs), guarded: Vec::new() }
+    }
+
+    #[test]
+    fn a_plan_covers_an_earlier_one_when_it_erases_all_that_the_other_changed() {
+        let earlier = plan(&[(0, 64), (128, 256)], &[(0, 10), (128, 200)]);
+        assert_eq!(plan(&[(128, 192), (192, 256), (0, 64)], &[]).first_uncovered(&earlier), None);
+        assert_eq!(plan(&[(0, 256)], &[]).first_uncovered(&earlier), None);
+        let short = plan(&[(0, 64), (128, 192)], &[(192, 256)]);
+        assert_eq!(short.first_uncovered(&earlier), Some(PageRange { start: 192, pages: 64 }));
+        assert_eq!(plan(&[(128, 256)], &[]).first_uncovered(&earlier), Some(PageRange { start: 0, pages: 64 }));
+        let unerased = plan(&[], &[(300, 310)]);
+        assert_eq!(plan(&[(0, 300)], &[]).first_uncovered(&unerased), Some(PageRange { start: 300, pages: 10 }));
     }
 }

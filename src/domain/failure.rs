@@ -111,7 +111,7 @@ failure_codes! {
         "Re-seat the module and run it again; in another slot if it happens twice.";
     EdlUnknownUnit = "EDL_UNKNOWN_UNIT", Unit, false,
         "The module arrived in emergency download mode, and no run of it is open.",
-        "Set the module aside; without its own backup it is not touched. The lead decides.";
+        "Set the module aside and show this message to the lead: it names the module's last run and backup, where there are any.";
     MemoryDump = "MEMORY_DUMP", Unit, false,
         "The module came up in memory-dump mode: its firmware crashed.",
         "Re-seat the module; if it happens again, put it into the red bin.";
@@ -162,28 +162,28 @@ failure_codes! {
         "Set the module aside: its calibration looks blank or damaged. The lead decides.";
     EraseNak = "ERASE_NAK", Unit, false,
         "The module refused an erase, beyond the budget of retries.",
-        "Run it again in another slot; a second time, put it into the red bin.";
+        "Put it into the red bin: it stays in download mode, and its backup is kept. The lead decides.";
     ProgramNak = "PROGRAM_NAK", Unit, false,
         "The module refused a write, beyond the budget of retries.",
-        "Run it again in another slot; a second time, put it into the red bin.";
+        "Put it into the red bin: it stays in download mode, and its backup is kept. The lead decides.";
     EdlSilent = "EDL_SILENT", Station, false,
         "The module fell silent while it was written, also after a fresh start of the programmer.",
-        "Re-seat the module; the run goes on. If the slot does it again, call the technician.";
+        "Set the module aside; it may stay in download mode, and its backup is kept. If the slot does it again, call the technician.";
     LogFlood = "LOG_FLOOD", Unit, false,
         "The programmer sends logs without end.",
-        "Run it again once; a second time, put it into the red bin.";
+        "Set the module aside; if it was being written it stays in download mode, and its backup is kept.";
     FirehoseProtocol = "FIREHOSE_PROTOCOL", Unit, false,
         "The programmer broke the Firehose protocol.",
-        "Re-seat the module and run it again; if it happens twice, call the technician.";
+        "Set the module aside; if it was being written it stays in download mode, and its backup is kept.";
     ReadBackDiffers = "READ_BACK_DIFFERS", Unit, false,
         "What was read back differs from what was written.",
-        "Run it again once; a second time, put it into the red bin.";
+        "Put it into the red bin: it stays in download mode, and its backup is kept. The lead decides.";
     TooManyBadBlocks = "TOO_MANY_BAD_BLOCKS", Unit, false,
         "The module's storage has more bad blocks than an image leaves room for.",
-        "Put the module into the red bin.";
+        "Put the module into the red bin; it stays in download mode.";
     PackageChanged = "PACKAGE_CHANGED", Station, false,
         "A file of the firmware package changed while it was in use.",
-        "Stop the line and call the lead: the package on this station is not what was released.";
+        "Stop the line and call the lead: the package on this station is not what was released. A module that was being written stays in download mode, and its backup is kept.";
     NoReboot = "NO_REBOOT", Unit, false,
         "The module does not come back after the reset.",
         "Re-seat the module; if it stays away, put it into the red bin.";

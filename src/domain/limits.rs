@@ -107,6 +107,8 @@ pub const PAGE_BYTES: std::ops::RangeInclusive<u32> = 512..=16_384;
 pub const PAGES_PER_BLOCK: std::ops::RangeInclusive<u32> = 16..=512;
 /// Most partitions of a partition table.
 pub const PARTITIONS_MAX: usize = 64;
+/// Most bytes of the partition that holds a partition table.
+pub const TABLE_PARTITION_BYTES_MAX: u64 = 8 * 1024 * 1024;
 /// Most bytes of one backup.
 pub const BACKUP_BYTES_MAX: u64 = 512 * 1024 * 1024;
 /// Most bytes of the index at the end of a stored backup.

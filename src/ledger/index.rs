@@ -19,14 +19,14 @@ use super::store::Store;
 /// The file's name in the state directory.
 pub(super) const FILE: &str = "index.sqlite";
 /// Changes with every change of the tables or of what is written into them.
-const VERSION: i64 = 2;
+const VERSION: i64 = 3;
 
 const SCHEMA: &str = "
     CREATE TABLE state (one INTEGER PRIMARY KEY, version INTEGER NOT NULL, clean INTEGER NOT NULL,
         seq INTEGER NOT NULL, hash TEXT NOT NULL, simulated INTEGER);
     CREATE TABLE runs (run TEXT PRIMARY KEY, batch TEXT, chip TEXT, imei TEXT, intent INTEGER NOT NULL,
         interrupted INTEGER NOT NULL, touched INTEGER NOT NULL, finished INTEGER, outcome TEXT, unit TEXT,
-        body TEXT) WITHOUT ROWID;
+        backup TEXT, body TEXT) WITHOUT ROWID;
     CREATE INDEX runs_chip ON runs (chip);
     CREATE INDEX runs_imei ON runs (imei);
     CREATE INDEX runs_batch ON runs (batch);
@@ -38,6 +38,7 @@ const SCHEMA: &str = "
     CREATE INDEX claims_imei ON claims (imei);
     CREATE TABLE contested (seq INTEGER PRIMARY KEY, holder TEXT NOT NULL, run TEXT NOT NULL);
     CREATE INDEX contested_holder ON contested (holder);
+    CREATE TABLE set_aside (run TEXT PRIMARY KEY) WITHOUT ROWID;
 ";
 
 /// Where the index lives.
@@ -213,7 +214,9 @@ impl Index {
                 let sql = "INSERT INTO contested VALUES (?1, ?2, ?3)";
                 self.connection.execute(sql, params![seq, holder.to_string(), run.to_string()])?;
             }
-            Fact::Quarantined { .. } => {}
+            Fact::Quarantined { run, .. } => {
+                self.set_aside(*run)?;
+            }
             fact => {
                 if let Some(run) = fact.run() {
                     self.touch(run, entry, seq)?;
@@ -235,7 +238,7 @@ impl Index {
         let text = serde_json::to_string(&body)?;
         let (chip, imei) = body.claim.as_ref().map(|claim| (claim.chip.to_string(), claim.imei.to_string())).unzip();
         self.connection.execute(
-            "INSERT OR REPLACE INTO runs VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, NULL, NULL, NULL, ?8)",
+            "INSERT OR REPLACE INTO runs VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, NULL, NULL, NULL, NULL, ?8)",
             params![
                 run.to_string(),
                 body.batch.as_ref().map(ToString::to_string),
@@ -257,6 +260,9 @@ impl Index {
     }
 
     fn finish(&self, record: &RunRecord, seq: i64) -> Result<(), LedgerError> {
+        if record.flags.quarantined {
+            self.set_aside(record.run)?;
+        }
         let imei = record.before.as_ref().and_then(|identity| identity.imei).map(|imei| imei.to_string());
         let chip = record.chip.map(|chip| chip.to_string());
         let unit = match (&chip, &imei) {
@@ -275,9 +281,23 @@ impl Index {
             (None, None) => Some(record.run.to_string()),
         };
         self.connection.execute(
-            "INSERT OR REPLACE INTO runs VALUES (?1, ?2, ?3, ?4, 0, 0, ?5, ?5, ?6, ?7, NULL)",
-            params![record.run.to_string(), record.batch.as_str(), chip, imei, seq, record.outcome.as_str(), unit],
+            "INSERT OR REPLACE INTO runs VALUES (?1, ?2, ?3, ?4, 0, 0, ?5, ?5, ?6, ?7, ?8, NULL)",
+            params![
+                record.run.to_string(),
+                record.batch.as_str(),
+                chip,
+                imei,
+                seq,
+                record.outcome.as_str(),
+                unit,
+                record.backup.map(|backup| backup.to_string())
+            ],
         )?;
+        Ok(())
+    }
+
+    fn set_aside(&self, run: RunId) -> Result<(), LedgerError> {
+        self.connection.execute("INSERT OR IGNORE INTO set_aside VALUES (?1)", [run.to_string()])?;
         Ok(())
     }
 

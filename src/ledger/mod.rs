@@ -27,7 +27,7 @@ use std::sync::Arc;
 use rusqlite::params;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::domain::{BatchId, ChipId, Fact, Imei, RunId, limits};
+use crate::domain::{BatchId, ChipId, Fact, Imei, RunId, Sha256Digest, limits};
 use crate::host::{Clock, Disk};
 
 pub use archive::read_all;
@@ -220,6 +220,14 @@ impl Ledger {
     /// As [`Ledger::open_runs`].
     pub async fn imei_holder(&self, imei: Imei) -> Result<Option<(ChipId, RunId)>, LedgerError> {
         self.ask(move |index| index.imei_holder(imei)).await
+    }
+
+    /// The last finished run of a chip, with the backup that it took.
+    ///
+    /// # Errors
+    /// As [`Ledger::open_runs`].
+    pub async fn last_run_of(&self, chip: ChipId) -> Result<Option<(RunId, Option<Sha256Digest>)>, LedgerError> {
+        self.ask(move |index| index.last_run_of(chip)).await
     }
 
     /// How often a chip was claimed.

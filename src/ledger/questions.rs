@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use rusqlite::{OptionalExtension, ToSql, params};
 
-use crate::domain::{BatchId, ChipId, Fact, FailureCode, Imei, KeyHash, Outcome, RunId, RunState};
+use crate::domain::{
+    BatchId, ChipId, Fact, FailureCode, Imei, KeyHash, Outcome, RunId, RunRecord, RunState, Sha256Digest,
+};
 
 use super::LedgerError;
 use super::index::{Index, parsed};
@@ -54,7 +56,7 @@ pub struct BatchCounts {
 pub(super) struct Decision {
     pub(super) answer: ClaimAnswer,
     /// What must be durable before the answer is given; nothing when the run has the unit already.
-    pub(super) fact: Option<Fact>,
+    pub(super) facts: Vec<Fact>,
 }
 
 impl Index {
@@ -66,12 +68,15 @@ impl Index {
         }
         let refused = |holder, code| {
             let ClaimRequest { run, chip, imei, .. } = *request;
-            let fact = Some(Fact::ClaimRefused { run, chip, imei, holder, code });
-            Ok(Decision { answer: ClaimAnswer::Refused { holder, code }, fact })
+            let mut facts = vec![Fact::ClaimRefused { run, chip, imei, holder, code }];
+            if code == FailureCode::ImeiDuplicate && self.may_still_be_shipped(holder)? {
+                facts.push(Fact::Quarantined { run: holder, code, other: Some(run) });
+            }
+            Ok(Decision { answer: ClaimAnswer::Refused { holder, code }, facts })
         };
         if let Some(claim) = &body.claim {
             if claim.chip == request.chip && claim.imei == request.imei {
-                return Ok(Decision { answer: ClaimAnswer::Granted { attempt: claim.attempt }, fact: None });
+                return Ok(Decision { answer: ClaimAnswer::Granted { attempt: claim.attempt }, facts: Vec::new() });
             }
             return refused(request.run, FailureCode::UnitSwapped);
         }
@@ -79,6 +84,12 @@ impl Index {
         let other_chip = "SELECT run FROM claims WHERE imei = ?1 AND chip <> ?2 ORDER BY seq DESC LIMIT 1";
         if let Some(holder) = self.run_of(other_chip, params![imei, chip])? {
             return refused(holder, FailureCode::ImeiDuplicate);
+        }
+        // Neither of two units with one IMEI may be shipped: the one that was first must not pass later either.
+        let contested = "SELECT contested.run FROM contested JOIN claims ON claims.run = contested.holder
+            WHERE claims.imei = ?1 ORDER BY contested.seq DESC LIMIT 1";
+        if let Some(other) = self.run_of(contested, params![imei])? {
+            return refused(other, FailureCode::ImeiDuplicate);
         }
         let other_imei = "SELECT run FROM claims WHERE chip = ?1 AND imei <> ?2 ORDER BY seq DESC LIMIT 1";
         if let Some(holder) = self.run_of(other_imei, params![chip, imei])? {
@@ -93,8 +104,35 @@ impl Index {
             self.connection.query_row("SELECT count(*) FROM claims WHERE chip = ?1", [chip], |row| row.get(0))?;
         let attempt = earlier.saturating_add(1);
         let ClaimRequest { run, chip, imei, key_hash } = request.clone();
-        let fact = Some(Fact::Claimed { run, chip, key_hash, imei, attempt });
-        Ok(Decision { answer: ClaimAnswer::Granted { attempt }, fact })
+        let facts = vec![Fact::Claimed { run, chip, key_hash, imei, attempt }];
+        Ok(Decision { answer: ClaimAnswer::Granted { attempt }, facts })
+    }
+
+    /// The amendment that is due with the end of a run: its IMEI was found on another chip, and its record does not say
+    /// so because it had been judged before.
+    pub(super) fn amendment(&self, record: &RunRecord) -> Result<Option<Fact>, LedgerError> {
+        let code = FailureCode::ImeiDuplicate;
+        if record.code == Some(code) {
+            return Ok(None);
+        }
+        let contested = self.contested(record.run)?;
+        Ok(contested.map(|other| Fact::Quarantined { run: record.run, code, other: Some(other) }))
+    }
+
+    /// Whether a run is finished and neither its record nor an amendment sets its unit aside.
+    fn may_still_be_shipped(&self, run: RunId) -> Result<bool, LedgerError> {
+        let sql = "SELECT 1 FROM runs WHERE run = ?1 AND finished NOT NULL AND run NOT IN (SELECT run FROM set_aside)";
+        Ok(self.connection.query_row(sql, [run.to_string()], |_| Ok(())).optional()?.is_some())
+    }
+
+    /// The last finished run of a chip, with the backup that it took.
+    pub(super) fn last_run_of(&self, chip: ChipId) -> Result<Option<(RunId, Option<Sha256Digest>)>, LedgerError> {
+        let sql = "SELECT run, backup FROM runs WHERE chip = ?1 AND finished NOT NULL ORDER BY finished DESC LIMIT 1";
+        let found = self.connection.query_row(sql, [chip.to_string()], |row| {
+            let backup = row.get::<_, Option<String>>(1)?.map(|_| parsed(row, 1)).transpose()?;
+            Ok((parsed(row, 0)?, backup))
+        });
+        Ok(found.optional()?)
     }
 
     fn run_of(&self, sql: &str, values: &[&dyn ToSql]) -> Result<Option<RunId>, LedgerError> {

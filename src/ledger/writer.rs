@@ -202,8 +202,18 @@ impl Writer {
 
     /// Adds a fact to the group, or says at once why it cannot be written.
     fn take_append(&mut self, fact: Fact, wall: Timestamp, reply: Reply<Entry>, group: &mut Group) {
-        let added = group.writable().and_then(|()| self.index.check(&fact));
-        match added.and_then(|()| self.add(fact, wall, group)) {
+        let added = group.writable().and_then(|()| self.index.check(&fact)).and_then(|()| {
+            let amendment = match &fact {
+                Fact::RunFinished(record) => self.index.amendment(record)?,
+                _ => None,
+            };
+            let entry = self.add(fact, wall, group)?;
+            if let Some(amendment) = amendment {
+                self.add(amendment, wall, group)?;
+            }
+            Ok(entry)
+        });
+        match added {
             Ok(entry) => group.waiting.push(Waiting::Append(Box::new(entry), reply)),
             Err(error) => group.refuse(reply, error),
         }
@@ -211,7 +221,7 @@ impl Writer {
 
     fn take_claim(&mut self, claim: &ClaimRequest, wall: Timestamp, reply: Reply<ClaimAnswer>, group: &mut Group) {
         let decided = group.writable().and_then(|()| self.index.decide(claim)).and_then(|decision| {
-            if let Some(fact) = decision.fact {
+            for fact in decision.facts {
                 self.add(fact, wall, group)?;
             }
             Ok(decision.answer)

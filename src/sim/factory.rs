@@ -274,6 +274,18 @@ impl UnitTruth {
         Ok(self.body.lock().nand_mut().mark_bad(block)?)
     }
 
+    /// Erases a block of its storage, whatever is in it; bad blocks stay as they are.
+    ///
+    /// # Errors
+    /// When there is no such block.
+    pub fn erase_block(&self, block: u64) -> Result<(), SimError> {
+        let mut body = self.body.lock();
+        match body.nand().is_bad(block) {
+            true => Ok(()),
+            false => Ok(body.nand_mut().erase(block)?),
+        }
+    }
+
     /// The ranges that belong to the unit, in its own table.
     #[must_use]
     pub fn guarded(&self) -> Vec<PageRange> {

@@ -6,5 +6,6 @@ mod harness;
 mod interruptions;
 mod moves;
 mod passes;
+mod swaps;
 mod table;
 mod truth;

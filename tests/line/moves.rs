@@ -94,3 +94,19 @@ async fn an_unknown_unit_in_download_mode_is_held_and_left_alone() {
     assert!(!truth.events().iter().any(|event| event.is_destructive()));
     assert_sound(&line, &entries);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_package_that_changes_before_anything_is_erased_is_the_stations_fault() {
+    let disk = MemoryDisk::new();
+    let line = Line::on(std::sync::Arc::new(disk.clone()), station("stations/demo.yaml", two_slots), 1).await;
+    let work = line.work("TAMPER", 1).await;
+    until(&work, "A1", Phase::EnterEdl, false).await;
+    let programmer = line.products[0].package.programmer().key.clone();
+    let path = Path::new("state/packages/eg25-g").join(programmer);
+    disk.tamper(&path, |bytes| bytes[100] ^= 1).expect("the programmer is there");
+    let (_, entries) = work.end(&line).await;
+    let [record] = records(&entries, "TAMPER").try_into().expect("one run");
+    assert_eq!((record.outcome, record.code), (Outcome::Error, Some(FailureCode::PackageChanged)), "{record:#?}");
+    assert!(!line.factory.unit(1).is_some_and(|unit| unit.events().iter().any(|event| event.is_destructive())));
+    assert_sound(&line, &entries);
+}

@@ -10,18 +10,26 @@ use crate::protocol::diag::{self, Deframer};
 /// How long the echo may take; real modules answer within 10 ms.
 const ECHO_LIMIT: Duration = Duration::from_secs(3);
 
-/// Asks once for download mode. `Ok(true)` when the module echoed the command or is gone already; it then leaves the
-/// bus by itself. `Ok(false)` when it did not react.
+/// Asks once for download mode. `Ok(true)` when the module echoed the command or left after it; it then leaves the bus
+/// by itself. `Ok(false)` when it did not react.
+///
+/// # Errors
+/// [`SessionError::Gone`] when it was gone before it could be asked.
 pub(crate) async fn ask_for_edl(port: &mut dyn AtPort, clock: &Clock) -> Result<bool, SessionError> {
-    match clock.timeout_at(clock.deadline(ECHO_LIMIT), exchange(port)).await {
+    let deadline = clock.deadline(ECHO_LIMIT);
+    let request = diag::encode(&diag::ENTER_EDL);
+    match clock.timeout_at(deadline, port.write(&request)).await {
+        Ok(written) => written?,
+        Err(_) => return Ok(false),
+    }
+    match clock.timeout_at(deadline, echo(port)).await {
         Ok(Ok(())) | Ok(Err(SessionError::Gone)) => Ok(true),
         Ok(Err(error)) => Err(error),
         Err(_) => Ok(false),
     }
 }
 
-async fn exchange(port: &mut dyn AtPort) -> Result<(), SessionError> {
-    port.write(&diag::encode(&diag::ENTER_EDL)).await?;
+async fn echo(port: &mut dyn AtPort) -> Result<(), SessionError> {
     let mut frames = Deframer::new();
     let mut buffer = [0; 256];
     loop {

@@ -6,7 +6,6 @@ use super::EdlLink;
 use crate::config::Timeouts;
 use crate::controller::failure::{Failure, SessionError};
 use crate::domain::FailureCode;
-use crate::firmware::Image;
 use crate::protocol::sahara::{ChipInfo, Sahara, SaharaError, Step};
 
 /// Longest piece of an image sent in one transfer, in bytes.
@@ -65,15 +64,15 @@ impl SaharaSession {
 
     /// Sends the programmer and waits until the chip has taken it. The link is then the programmer's; what of its
     /// words has arrived already comes with it.
-    pub(crate) async fn load(mut self, programmer: &Image) -> Result<(EdlLink, Vec<u8>), (Self, SessionError)> {
-        self.machine.start_load(programmer.bytes);
+    pub(crate) async fn load(mut self, programmer: &[u8]) -> Result<(EdlLink, Vec<u8>), (Self, SessionError)> {
+        self.machine.start_load(programmer.len() as u64);
         match self.transfer(programmer).await {
             Ok(()) => Ok(self.into_link()),
             Err(error) => Err((self, error)),
         }
     }
 
-    async fn transfer(&mut self, programmer: &Image) -> Result<(), SessionError> {
+    async fn transfer(&mut self, programmer: &[u8]) -> Result<(), SessionError> {
         loop {
             match self.machine.step().map_err(failure)? {
                 Step::Send(bytes) => self.send(&bytes).await?,
@@ -134,17 +133,12 @@ impl SaharaSession {
         Ok(())
     }
 
-    async fn send_image(&mut self, image: &Image, offset: u64, length: u64) -> Result<(), SessionError> {
-        let mut done = 0;
-        let mut buffer = Vec::new();
-        while done < length {
-            let piece = usize::try_from(length - done).unwrap_or(usize::MAX).min(IMAGE_TRANSFER_BYTES);
-            buffer.resize(piece, 0);
-            image
-                .read_exact_at(&mut buffer, offset + done)
-                .map_err(|error| Failure::new(FailureCode::PackageChanged, format!("{}: {error}", image.key)))?;
-            self.link.send(&buffer, false, self.timeouts.transfer, "a piece of the programmer was not taken").await?;
-            done += piece as u64;
+    async fn send_image(&mut self, programmer: &[u8], offset: u64, length: u64) -> Result<(), SessionError> {
+        let range = usize::try_from(offset).ok().zip(usize::try_from(length).ok());
+        // The machine has refused requests beyond the end.
+        let asked = range.and_then(|(offset, length)| programmer.get(offset..offset.checked_add(length)?));
+        for piece in asked.ok_or_else(out_of_place)?.chunks(IMAGE_TRANSFER_BYTES) {
+            self.link.send(piece, false, self.timeouts.transfer, "a piece of the programmer was not taken").await?;
         }
         Ok(())
     }

@@ -53,6 +53,8 @@ const AT_HOME: &[(&str, &[&str], &str)] = &[
     ("axum::", &["web/"], "HTTP is served in one place"),
     ("indicatif::", &["cli/"], "only the command line draws on a terminal"),
     ("clap::", &["cli/"], "only the command line reads arguments"),
+    ("nusb::", &["hardware/usb"], "drivers' types never leave the real hardware"),
+    ("tokio_serial::", &["hardware/usb"], "drivers' types never leave the real hardware"),
     ("crate::hardware::usb", &["hardware/usb", "cli/"], "only the command line chooses the real USB"),
 ];
 

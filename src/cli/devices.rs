@@ -1,19 +1,27 @@
 //! `devices`: what is plugged in where.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::{Status, complain, line, prepare, print, print_json};
-use crate::config::{HardwareKind, SlotConfig, Station};
-use crate::hardware::{DeviceMode, DeviceRecord, Listing};
+use crate::config::{HardwareKind, Station};
+use crate::domain::text::printable;
+use crate::domain::{PortChain, Side};
+use crate::hardware::{DeviceMode, DeviceRecord, HubRecord, Listing};
 use crate::host::{Disk, OsDisk};
+
+/// Where the second column begins; chains of the depth that fixtures have fit before it.
+const COLUMN: usize = 24;
+/// Longest text of a device in a line of the tree, in characters.
+const TEXT_CHARS: usize = 24;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct DevicesArguments {
-    /// The station file: names the slots
-    station: PathBuf,
-    /// The state directory, instead of the station file's
+    /// The station file: names the slots. Without it, everything at this host is shown
+    station: Option<PathBuf>,
+    /// The state directory of a simulated station, instead of the station file's
     #[arg(long, value_name = "DIR")]
     state: Option<PathBuf>,
     /// Print one JSON document
@@ -23,18 +31,13 @@ pub(crate) struct DevicesArguments {
 
 pub(crate) fn run(arguments: &DevicesArguments) -> Status {
     let disk: Arc<dyn Disk> = Arc::new(OsDisk::new());
-    let station = match prepare::station(disk.as_ref(), &arguments.station) {
+    let station = match arguments.station.as_ref().map(|path| prepare::station(disk.as_ref(), path)).transpose() {
         Ok(station) => station,
         Err(errors) => {
             complain(errors);
             return Status::Refused;
         }
     };
-    if station.hardware == HardwareKind::Usb {
-        complain(format!("{}: this version drives simulated hardware only", arguments.station.display()));
-        return Status::Refused;
-    }
-    let state = arguments.state.clone().unwrap_or_else(|| station.state.clone());
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -42,13 +45,22 @@ pub(crate) fn run(arguments: &DevicesArguments) -> Status {
             return Status::Stuck;
         }
     };
-    match runtime.block_on(line::look(&station, &disk, &state)) {
+    let listing = runtime.block_on(async {
+        match &station {
+            Some(station) if station.hardware == HardwareKind::Simulated => {
+                let state = arguments.state.clone().unwrap_or_else(|| station.state.clone());
+                line::look(station, &disk, &state).await
+            }
+            _ => line::look_at_host().await,
+        }
+    });
+    match listing {
         Ok(listing) if arguments.json => {
-            print_json(&document(&station, &listing));
+            print_json(&document(station.as_ref(), &listing));
             Status::Good
         }
         Ok(listing) => {
-            print(&words(&station, &listing));
+            print(&words(station.as_ref(), &listing));
             Status::Good
         }
         Err(why) => {
@@ -68,39 +80,66 @@ fn mode(device: &DeviceRecord) -> String {
     }
 }
 
-fn of_slot<'a>(listing: &'a Listing, slot: &SlotConfig) -> Vec<&'a DeviceRecord> {
-    let is_here =
-        |device: &&DeviceRecord| device.key.chain == slot.usb2 || slot.usb3.as_ref() == Some(&device.key.chain);
-    listing.devices.iter().filter(is_here).collect()
+/// What is at one position.
+#[derive(Default)]
+struct Position<'a> {
+    slot: Option<&'a str>,
+    device: Option<&'a DeviceRecord>,
+    hub: Option<&'a HubRecord>,
 }
 
-fn words(station: &Station, listing: &Listing) -> String {
-    let mut text = String::new();
-    for slot in &station.slots {
-        let devices = of_slot(listing, slot);
-        if devices.is_empty() {
-            let _infallible = writeln!(text, "{:<12} empty        {}", slot.name, slot.usb2);
+/// Every position that has something or is a slot's, ascending.
+fn positions<'a>(station: Option<&'a Station>, listing: &'a Listing) -> BTreeMap<&'a PortChain, Position<'a>> {
+    let mut all: BTreeMap<&PortChain, Position<'_>> = BTreeMap::new();
+    for hub in &listing.hubs {
+        all.entry(&hub.chain).or_default().hub = Some(hub);
+    }
+    for device in &listing.devices {
+        all.entry(&device.key.chain).or_default().device = Some(device);
+    }
+    for slot in station.iter().flat_map(|station| &station.slots) {
+        for chain in std::iter::once(&slot.usb2).chain(&slot.usb3) {
+            all.entry(chain).or_default().slot = Some(slot.name.as_str());
         }
-        for device in devices {
-            let _infallible = writeln!(
+    }
+    all
+}
+
+/// The tree: a heading for each root hub, and below it one or two lines for each position.
+fn words(station: Option<&Station>, listing: &Listing) -> String {
+    let mut text = String::new();
+    let mut root = None;
+    for (chain, position) in positions(station, listing) {
+        let side = if chain.side() == Side::Usb2 { "usb2" } else { "usb3" };
+        if root != Some((chain.controller(), side)) {
+            root = Some((chain.controller(), side));
+            let _infallible = writeln!(text, "{}/{side}", chain.controller());
+        }
+        let ports: Vec<String> = chain.ports().iter().map(u8::to_string).collect();
+        let place = format!("{}{}", "  ".repeat(chain.ports().len()), ports.join("."));
+        let slot = position.slot.unwrap_or_default();
+        let _infallible = match (position.device, position.hub) {
+            (Some(device), _) => writeln!(
                 text,
-                "{:<12} {:04x}:{:04x}    {}  {}  {}",
-                slot.name,
+                "{place:<COLUMN$} {slot:<12} {:04x}:{:04x}  {}\n{:<COLUMN$} {:<12} {}",
                 device.vendor_id,
                 device.product_id,
-                device.key.chain,
-                device.product,
-                mode(device)
-            );
-        }
+                mode(device),
+                "",
+                "",
+                printable(&device.product, TEXT_CHARS),
+            ),
+            (None, Some(hub)) => {
+                let product = printable(&hub.product, TEXT_CHARS);
+                writeln!(text, "{place:<COLUMN$} {slot:<12} hub with {} ports  {product}", hub.ports)
+            }
+            (None, None) => writeln!(text, "{place:<COLUMN$} {slot:<12} empty"),
+        };
     }
-    for hub in &listing.hubs {
-        let _infallible = writeln!(text, "hub          {} ports      {}  {}", hub.ports, hub.chain, hub.product);
-    }
-    text
+    if text.is_empty() { "nothing is plugged in\n".to_owned() } else { text }
 }
 
-fn document(station: &Station, listing: &Listing) -> serde_json::Value {
+fn document(station: Option<&Station>, listing: &Listing) -> serde_json::Value {
     let device = |device: &DeviceRecord| {
         serde_json::json!({
             "chain": device.key.chain,
@@ -114,14 +153,21 @@ fn document(station: &Station, listing: &Listing) -> serde_json::Value {
             "mode": mode(device),
         })
     };
+    let at = |chains: &[&PortChain]| -> Vec<serde_json::Value> {
+        listing.devices.iter().filter(|found| chains.contains(&&found.key.chain)).map(device).collect()
+    };
+    let slots = station.map(|station| &station.slots[..]).unwrap_or_default();
+    let owned: Vec<&PortChain> = slots.iter().flat_map(|slot| std::iter::once(&slot.usb2).chain(&slot.usb3)).collect();
+    let others = listing.devices.iter().filter(|found| !owned.contains(&&found.key.chain));
     serde_json::json!({
-        "station": station.name,
-        "slots": station.slots.iter().map(|slot| serde_json::json!({
+        "station": station.map(|station| &station.name),
+        "slots": slots.iter().map(|slot| serde_json::json!({
             "slot": slot.name,
             "usb2": slot.usb2,
             "usb3": slot.usb3,
-            "devices": of_slot(listing, slot).into_iter().map(device).collect::<Vec<_>>(),
+            "devices": at(&std::iter::once(&slot.usb2).chain(&slot.usb3).collect::<Vec<_>>()),
         })).collect::<Vec<_>>(),
+        "others": others.map(device).collect::<Vec<_>>(),
         "hubs": listing.hubs.iter().map(|hub| serde_json::json!({
             "chain": hub.chain, "ports": hub.ports, "product": hub.product,
         })).collect::<Vec<_>>(),

@@ -1,25 +1,89 @@
-//! The simulated line, wired from a station file.
+//! The hardware of a station, real or simulated, wired from its file.
 
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::prepare;
-use crate::config::Station;
+use crate::config::{HardwareKind, PowerKind, Station};
 use crate::domain::{ChipId, Fact, Outcome};
-use crate::hardware::Listing;
+use crate::hardware::usb::{HubPower, Sysfs, UsbBus};
+use crate::hardware::{Bus, Listing, NoPower, SlotPower};
 use crate::host::{Clock, Disk, MemoryDisk, Random};
 use crate::ledger::{self, Ledger};
-use crate::sim::Factory;
+use crate::sim::{Factory, OperatorHandle};
 
 /// How long a line that is only looked at may take to show what is plugged in, in station time.
 const SETTLE: Duration = Duration::from_secs(60);
+
+/// What a station works on.
+pub(crate) struct Line {
+    pub(crate) bus: Arc<dyn Bus>,
+    pub(crate) power: Arc<dyn SlotPower>,
+    /// There exactly when the hardware is simulated.
+    factory: Option<Factory>,
+}
+
+impl Line {
+    /// The hardware of a station; a simulated one whose operator hands out `units` units.
+    ///
+    /// # Errors
+    /// A sentence for people.
+    pub(crate) async fn start(
+        station: &Station,
+        clock: &Clock,
+        disk: &Arc<dyn Disk>,
+        ledger: &Ledger,
+        state: &Path,
+        units: Option<u32>,
+    ) -> Result<Self, String> {
+        let (bus, power, factory): (Arc<dyn Bus>, Arc<dyn SlotPower>, _) = match station.hardware {
+            HardwareKind::Usb => {
+                let bus = UsbBus::start(Sysfs::default(), clock.clone());
+                // Whatever keeps it from being listed is better known before the first module is put in.
+                bus.list().await.map_err(|error| error.to_string())?;
+                (Arc::new(bus), Arc::new(HubPower::new(Sysfs::default())), None)
+            }
+            HardwareKind::Simulated => {
+                let factory = start(station, clock, disk, state, units).await?;
+                clear_finished(&factory, ledger).await?;
+                (factory.bus(), factory.power(), Some(factory))
+            }
+        };
+        let power = match station.power {
+            PowerKind::Hub => power,
+            PowerKind::None => Arc::new(NoPower),
+        };
+        Ok(Self { bus, power, factory })
+    }
+
+    /// Who puts simulated modules in and takes them out.
+    pub(crate) fn operator(&self) -> Option<OperatorHandle> {
+        self.factory.as_ref().map(Factory::operator)
+    }
+
+    /// Takes the supply from simulated modules.
+    pub(crate) fn stop(&self) {
+        if let Some(factory) = &self.factory {
+            factory.stop();
+        }
+    }
+}
+
+/// What is plugged in at this host.
+///
+/// # Errors
+/// A sentence for people.
+pub(crate) async fn look_at_host() -> Result<Listing, String> {
+    let bus = UsbBus::start(Sysfs::default(), Clock::real());
+    bus.list().await.map_err(|error| error.to_string())
+}
 
 /// The virtual factory of a station.
 ///
 /// # Errors
 /// A sentence for people.
-pub(crate) async fn start(
+async fn start(
     station: &Station,
     clock: &Clock,
     disk: &Arc<dyn Disk>,
@@ -37,7 +101,7 @@ pub(crate) async fn start(
 ///
 /// # Errors
 /// A sentence for people.
-pub(crate) async fn clear_finished(factory: &Factory, ledger: &Ledger) -> Result<(), String> {
+async fn clear_finished(factory: &Factory, ledger: &Ledger) -> Result<(), String> {
     let carried = factory.carried();
     if carried.is_empty() {
         return Ok(());

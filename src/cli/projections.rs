@@ -41,7 +41,7 @@ pub(crate) struct Following {
 /// Whom the followers tell besides files and metrics.
 pub(crate) struct Audience {
     pub(crate) handle: Handle,
-    pub(crate) operator: OperatorHandle,
+    pub(crate) operator: Option<OperatorHandle>,
     pub(crate) records: Records,
 }
 
@@ -159,8 +159,10 @@ impl Projections {
                 if let Fact::RunFinished(record) = fact {
                     audience.records.tell(record);
                     // The unit of an aborted run stays, or comes back, and is run again.
-                    if record.outcome != Outcome::Aborted {
-                        audience.operator.slot_done(&record.slot).await;
+                    if record.outcome != Outcome::Aborted
+                        && let Some(operator) = &audience.operator
+                    {
+                        operator.slot_done(&record.slot).await;
                     }
                 }
             }

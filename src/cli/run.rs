@@ -8,8 +8,9 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use super::display::{Display, final_table};
+use super::line::Line;
 use super::projections::{Audience, Projections};
-use super::{Status, complain, line, prepare, print, print_json};
+use super::{Status, complain, prepare, print, print_json};
 use crate::config::{HardwareKind, Station};
 use crate::controller::{Controller, Handle, Parts, Product};
 use crate::domain::BatchId;
@@ -116,15 +117,7 @@ pub(crate) fn run(arguments: &RunArguments) -> Status {
 }
 
 fn read_station(arguments: &RunArguments) -> Result<Station, Failed> {
-    let station =
-        prepare::station(&OsDisk::new(), &arguments.station).map_err(|errors| Failed::Refused(errors.to_string()))?;
-    if station.hardware == HardwareKind::Usb {
-        return Err(Failed::Refused(format!(
-            "{}: this version drives simulated hardware only\nhelp: say `hardware: simulated`, as stations/demo.yaml does",
-            arguments.station.display()
-        )));
-    }
-    Ok(station)
+    prepare::station(&OsDisk::new(), &arguments.station).map_err(|errors| Failed::Refused(errors.to_string()))
 }
 
 fn prepare_run(arguments: &RunArguments, station: Station) -> Result<Prepared, Failed> {
@@ -178,8 +171,7 @@ async fn work(arguments: &RunArguments, prepared: Prepared, listener: Option<Tcp
         .map_err(Failed::Stuck)?;
     let finished = ledger.finished_in_batch(batch.clone()).await?;
     let left = arguments.units.map(|units| units.saturating_sub(finished));
-    let factory = line::start(&station, &clock, &disk, &state, left).await.map_err(Failed::Stuck)?;
-    line::clear_finished(&factory, &ledger).await.map_err(Failed::Stuck)?;
+    let line = Line::start(&station, &clock, &disk, &ledger, &state, left).await.map_err(Failed::Stuck)?;
     let server = match listener {
         Some(listener) => Some(serve(listener, projections.metrics(), ledger.clone())?),
         None => None,
@@ -187,8 +179,8 @@ async fn work(arguments: &RunArguments, prepared: Prepared, listener: Option<Tcp
     let controller = Controller::start(Parts {
         station: Arc::clone(&station),
         products,
-        bus: factory.bus(),
-        power: factory.power(),
+        bus: Arc::clone(&line.bus),
+        power: Arc::clone(&line.power),
         clock: clock.clone(),
         random: Random::from_host(),
         ledger: ledger.clone(),
@@ -201,14 +193,14 @@ async fn work(arguments: &RunArguments, prepared: Prepared, listener: Option<Tcp
     .await?;
     let handle = controller.handle();
     let display = Display::start(handle.slots(), left, arguments.json);
-    let audience = Audience { handle: handle.clone(), operator: factory.operator(), records: display.records() };
+    let audience = Audience { handle: handle.clone(), operator: line.operator(), records: display.records() };
     let following = projections.follow(ledger.clone(), audience);
     let signals = tokio::spawn(obey_signals(handle));
     let ended = controller.run().await;
     signals.abort();
     let reported = following.finish().await;
     display.finish().await;
-    factory.stop();
+    line.stop();
     ended?;
     let status = conclude(arguments, &ledger, &batch, &reports).await?;
     if let Some(server) = server {

@@ -63,6 +63,7 @@ pub(super) fn check(
         state: state?,
         reports: reports?,
         permits_per_root_port: permits,
+        power: raw.power.unwrap_or_default(),
         simulation,
     })
 }

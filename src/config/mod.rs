@@ -37,7 +37,9 @@ pub use profile::{
     Timeouts,
 };
 pub use schema::{profile_schema, station_schema};
-pub use station::{FlashStore, HardwareKind, SimFault, SimOperator, SimUnitMix, Simulation, SlotConfig, Station};
+pub use station::{
+    FlashStore, HardwareKind, PowerKind, SimFault, SimOperator, SimUnitMix, Simulation, SlotConfig, Station,
+};
 
 use checker::Checker;
 use node::{At, Document};

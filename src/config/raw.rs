@@ -13,7 +13,7 @@ use serde::de::{Deserialize, Deserializer, Error, Visitor};
 use crate::domain::{Phase, limits};
 
 use super::profile::{Efs, IfAlready, ReadBack};
-use super::station::{FlashStore, HardwareKind};
+use super::station::{FlashStore, HardwareKind, PowerKind};
 
 /// A text, or what looked like one: a number without quotes is read here too, and reported by the checks.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -104,6 +104,8 @@ groups! {
         /// How many modules behind one root port are flashed at the same time; the others wait. Default: 8.
         #[schemars(range(min = 1, max = 64))]
         permits_per_root_port: Option<i64>,
+        /// Who switches the supply of the slots: `hub` for the ports of their hubs, `none` for nobody. Default: hub.
+        power: Option<PowerKind>,
         /// The positions of the fixture.
         #[schemars(length(min = 1, max = limits::SLOTS_MAX))]
         slots: Vec<RawSlot>,

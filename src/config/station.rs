@@ -32,6 +32,8 @@ pub struct Station {
     pub reports: PathBuf,
     /// How many modules behind one root port are flashed at the same time.
     pub permits_per_root_port: u32,
+    /// Who switches the supply of the slots.
+    pub power: PowerKind,
     /// The virtual factory; there exactly when the hardware is simulated.
     pub simulation: Option<Simulation>,
 }
@@ -52,6 +54,17 @@ pub enum HardwareKind {
     Usb,
     /// The virtual factory's.
     Simulated,
+}
+
+/// Who switches the supply of the slots.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum PowerKind {
+    /// The ports of their hubs, where these can.
+    #[default]
+    Hub,
+    /// Nobody: where a supply would be cut, the module is reset.
+    None,
 }
 
 /// One position of the fixture.

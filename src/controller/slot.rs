@@ -326,7 +326,9 @@ impl Slot {
         draft.update(|record| {
             record.outcome = outcome;
             record.code = code;
-            record.detail = failure.map(|failure| failure.detail).unwrap_or_default();
+            if let Some(failure) = failure {
+                record.detail = failure.detail;
+            }
             record.flags.quarantined = code.is_some_and(FailureCode::quarantines);
         });
         let record = draft.finish();

@@ -17,6 +17,8 @@ use crate::protocol::sahara::ChipInfo;
 const LEAVE_LIMIT: Duration = Duration::from_secs(10);
 /// How long a supply stays cut.
 const POWER_OFF: Duration = Duration::from_secs(1);
+/// What the row of a run says whose supply was never cut.
+const RESET_ONLY: &str = "booted again by a reset: its supply could not be cut";
 /// How often in a row a module may start again by itself before it has answered.
 const SELF_RESTARTS_MAX: u32 = 3;
 /// How long a further query of the profile is repeated.
@@ -123,7 +125,8 @@ impl Work {
             tracing::warn!(%error, "the slot's supply could not be given back");
             return false;
         }
-        left
+        // Some hubs tell of a cut only when the supply is back.
+        left || self.await_gone(key, LEAVE_LIMIT).await
     }
 
     /// All checks, after as many boots as the profile asks for.
@@ -162,6 +165,7 @@ impl Work {
             if !self.await_gone(&device.key, LEAVE_LIMIT).await {
                 return Err(Failure::new(FailureCode::NoReboot, "it does not restart"));
             }
+            self.draft.update(|record| record.detail = RESET_ONLY.to_owned());
         }
         self.await_normal(&device.key, product.profile.timeouts.boot).await
     }

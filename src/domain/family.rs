@@ -131,7 +131,9 @@ pub struct Family {
 
 /// Vendor and product ids of emergency download mode (Sahara and Firehose).
 pub const EDL_IDS: &[(u16, u16)] =
-    &[(0x05c6, 0x9008), (0x05c6, 0x901f), (0x05c6, 0x9091), (0x3c93, 0xffff), (0x3763, 0x3c93)];
+    &[(0x05c6, 0x9008), (0x05c6, 0x901f), (0x05c6, 0x9091), (0x05c6, 0x90db), (0x3c93, 0xffff), (0x3763, 0x3c93)];
+/// `bInterfaceProtocol` of the one interface in download mode; its class and subclass are vendor-specific.
+pub const EDL_PROTOCOLS: &[u8] = &[0xff, 0x10, 0x11, 0x13];
 /// Vendor and product ids of memory-dump mode.
 pub const DUMP_IDS: &[(u16, u16)] = &[(0x05c6, 0x900e), (0x05c6, 0x901d), (0x05c6, 0x9025), (0x05c6, 0x9006)];
 /// The vendor id that Quectel modules keep even in some download modes.

@@ -171,6 +171,21 @@ pub const LEDGER_READ_ENTRIES_MAX: usize = 4096;
 /// Facts that may wait for the ledger's writer.
 pub const LEDGER_QUEUE_MAX: usize = 1024;
 
+/// Most entries of one directory of sysfs that are looked at.
+pub const USB_ENTRIES_MAX: usize = 8192;
+/// Most bytes of one attribute of a USB device.
+pub const USB_ATTRIBUTE_BYTES_MAX: u64 = 4096;
+/// Most bytes of a device's descriptors.
+pub const USB_DESCRIPTOR_BYTES_MAX: u64 = 64 * 1024;
+/// Most interfaces of a device; the kernel itself takes no more (`USB_MAXINTERFACES`).
+pub const USB_INTERFACES_MAX: usize = 32;
+/// Most endpoints of an interface: 15 each way (USB 2.0, 9.6.6).
+pub const USB_ENDPOINTS_MAX: usize = 30;
+/// Longest bulk transfer, in bytes.
+pub const USB_TRANSFER_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Most transfers of one pipe that are in flight, each way.
+pub const USB_TRANSFERS_MAX: usize = 64;
+
 /// Bulk transfers in flight per slot, each way.
 pub const TRANSFERS_IN_FLIGHT: usize = 4;
 

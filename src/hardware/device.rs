@@ -1,7 +1,7 @@
 //! What a bus lists: devices with their position, and hubs.
 
-use crate::domain::family::{DUMP_IDS, EDL_IDS, EDL_PRODUCT_PREFIXES, QUECTEL_VENDOR_ID};
-use crate::domain::{Family, PortChain};
+use crate::domain::family::{DUMP_IDS, EDL_IDS, EDL_PRODUCT_PREFIXES, EDL_PROTOCOLS, QUECTEL_VENDOR_ID};
+use crate::domain::{Family, PortChain, limits};
 
 /// USB speeds that matter here.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -119,13 +119,17 @@ pub struct Listing {
 }
 
 impl DeviceRecord {
-    /// What the device is ready for. Download mode is known by its interface and product string, not by its id
-    /// alone: some modules keep their normal id in it.
+    /// What the device is ready for. Download mode is known by its one interface, not by its id alone: some modules
+    /// keep their normal id in it, and are told by their product string then. A device with more interfaces than the
+    /// kernel takes is no module, whatever id it shows.
     #[must_use]
     pub fn mode(&self) -> DeviceMode {
         let id = (self.vendor_id, self.product_id);
         if self.interfaces.is_empty() {
             return DeviceMode::Unconfigured;
+        }
+        if self.interfaces.len() > limits::USB_INTERFACES_MAX {
+            return DeviceMode::Foreign;
         }
         if DUMP_IDS.contains(&id) {
             return DeviceMode::MemoryDump;
@@ -146,8 +150,65 @@ impl DeviceRecord {
                 .iter()
                 .any(|endpoint| endpoint.kind == EndpointKind::Bulk && (endpoint.address & 0x80 != 0) == inward)
         };
-        let vendor_class = interface.class.0 == 0xff && interface.class.1 == 0xff;
+        let (class, subclass, protocol) = interface.class;
+        let vendor_class = class == 0xff && subclass == 0xff && EDL_PROTOCOLS.contains(&protocol);
         (vendor_class && bulk(true) && bulk(false) && (known || (self.vendor_id == QUECTEL_VENDOR_ID && named)))
             .then_some(interface.number)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A device with that many interfaces, each with two bulk endpoints.
+    fn device(id: (u16, u16), product: &str, class: (u8, u8, u8), interfaces: u8) -> DeviceRecord {
+        let end = |address| Endpoint { address, kind: EndpointKind::Bulk, packet_bytes: 512 };
+        let interface = |number| Interface { number, class, endpoints: vec![end(0x81), end(0x01)] };
+        DeviceRecord {
+            key: DeviceKey { chain: "c/usb2/1".parse().expect("valid"), session: 1 },
+            vendor_id: id.0,
+            product_id: id.1,
+            bcd_device: 0,
+            speed: Speed::High,
+            product: product.to_owned(),
+            manufacturer: String::new(),
+            serial: String::new(),
+            interfaces: (0..interfaces).map(interface).collect(),
+        }
+    }
+
+    fn is_edl(id: (u16, u16), product: &str, class: (u8, u8, u8), interfaces: u8) -> bool {
+        matches!(device(id, product, class, interfaces).mode(), DeviceMode::Edl { interface: 0 })
+    }
+
+    #[test]
+    fn download_mode_is_known_by_its_interface() {
+        let bulk = "QUSB_BULK_CID:0410_SN:49CBD7EF";
+        // MDM9x07 and SDX55 in the chip's own loader; an EG25 and an RM500Q that keep their ids.
+        assert!(is_edl((0x05c6, 0x9008), bulk, (0xff, 0xff, 0xff), 1));
+        assert!(is_edl((0x05c6, 0x9008), "", (0xff, 0xff, 0x11), 1), "its texts may be unreadable");
+        assert!(is_edl((0x2c7c, 0x0125), "QHSUSB__BULK", (0xff, 0xff, 0xff), 1));
+        assert!(is_edl((0x2c7c, 0x0800), "QUSB_BULK_SN:49CBD7EF", (0xff, 0xff, 0x10), 1));
+        assert!(EDL_IDS.iter().all(|id| is_edl(*id, "", (0xff, 0xff, 0x13), 1)));
+
+        assert!(!is_edl((0x05c6, 0x9008), bulk, (0xff, 0xff, 0xff), 2), "two interfaces");
+        assert!(!is_edl((0x05c6, 0x9008), bulk, (0x03, 0x00, 0x00), 1), "a keyboard");
+        assert!(!is_edl((0x05c6, 0x9008), bulk, (0xff, 0xff, 0x30), 1), "a DIAG port");
+        assert!(!is_edl((0x2c7c, 0x0800), "RM500Q-GL", (0xff, 0xff, 0xff), 1), "one port, in normal mode");
+        assert!(!is_edl((0x1234, 0x5678), bulk, (0xff, 0xff, 0xff), 1), "a name alone");
+        let mut one_way = device((0x05c6, 0x9008), bulk, (0xff, 0xff, 0xff), 1);
+        one_way.interfaces[0].endpoints.pop();
+        assert!(matches!(one_way.mode(), DeviceMode::Foreign));
+    }
+
+    #[test]
+    fn other_modes_are_told_apart() {
+        let mode = |id, interfaces| device(id, "", (0xff, 0, 0), interfaces).mode();
+        assert!(matches!(mode((0x2c7c, 0x0800), 5), DeviceMode::Normal(family) if family.name == "sdx55"));
+        assert!(matches!(mode((0x05c6, 0x900e), 1), DeviceMode::MemoryDump));
+        assert!(matches!(mode((0x2c7c, 0x0800), 0), DeviceMode::Unconfigured));
+        assert!(matches!(mode((0x1d6b, 0x0002), 1), DeviceMode::Foreign));
+        assert!(matches!(mode((0x2c7c, 0x0800), 255), DeviceMode::Foreign), "more than the kernel takes");
     }
 }

@@ -6,6 +6,8 @@
 
 mod device;
 mod pipe;
+mod power;
+pub mod usb;
 
 use std::fmt::Debug;
 use std::future::Future;
@@ -17,6 +19,7 @@ use crate::domain::PortChain;
 
 pub use device::{DeviceKey, DeviceMode, DeviceRecord, Endpoint, EndpointKind, HubRecord, Interface, Listing, Speed};
 pub use pipe::{BulkPipe, PipeExt};
+pub use power::NoPower;
 
 /// A boxed future, so that the traits can be used as objects.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;

@@ -7,10 +7,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use stationmaster::cli::prepare;
-use stationmaster::config::Station;
+use stationmaster::config::{PowerKind, Station};
 use stationmaster::controller::{Controller, End, Handle, Parts, Product};
 use stationmaster::domain::{BatchId, Fact, Outcome, RunRecord};
-use stationmaster::hardware::Listing;
+use stationmaster::hardware::{Listing, NoPower};
 use stationmaster::host::{Clock, Disk, MemoryDisk, OsDisk, Random};
 use stationmaster::ledger::{self, Entry, IndexPlace, Ledger, WriterMode};
 use stationmaster::sim::{Factory, FactorySpec, Flash, Pacing};
@@ -131,7 +131,10 @@ impl Line {
             station: Arc::clone(&self.station),
             products: self.products.clone(),
             bus: self.factory.bus(),
-            power: self.factory.power(),
+            power: match self.station.power {
+                PowerKind::Hub => self.factory.power(),
+                PowerKind::None => Arc::new(NoPower),
+            },
             clock: self.clock.clone(),
             random: Random::seeded(2),
             ledger: ledger.clone(),

@@ -73,3 +73,15 @@ async fn modules_that_answer_and_leave_at_once_are_not_lost() {
     assert!(!entries.iter().any(|entry| matches!(entry.fact, Fact::RunInterrupted { .. })));
     assert_sound(&line, &entries);
 }
+
+#[tokio::test(start_paused = true)]
+async fn without_a_switch_the_second_boot_is_a_reset_and_the_row_says_so() {
+    let without = |text: String| text.replace("hardware: simulated", "hardware: simulated\npower: none");
+    let line = Line::new(station("stations/demo.yaml", without), 4).await;
+    let (end, entries) = line.run("UNSWITCHED", 4).await;
+    assert_eq!(end, End::Complete);
+    for record in &records(&entries, "UNSWITCHED") {
+        assert_eq!((record.outcome, record.boots_verified), (Outcome::Pass, 2), "{record:#?}");
+        assert_eq!(record.detail, "booted again by a reset: its supply could not be cut");
+    }
+}

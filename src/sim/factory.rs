@@ -15,6 +15,7 @@ use super::nand::Nand;
 use super::shop::{Shop, ShopParts};
 use super::spec::{FactorySpec, SimError, UnitKind};
 use super::unit::{Inspection, UnitIdentity};
+use super::usbip::Exports;
 use super::world::World;
 use crate::domain::{ChipId, PageRange, PortChain, Sha256Digest, SlotName};
 use crate::hardware::{Bus, SlotPower};
@@ -126,6 +127,12 @@ impl Factory {
     #[must_use]
     pub fn power(&self) -> Arc<dyn SlotPower> {
         Arc::new(SimPower { world: self.world.clone() })
+    }
+
+    /// The modules, for other programs.
+    #[must_use]
+    pub fn exports(&self) -> Exports {
+        Exports { world: self.world.clone() }
     }
 
     /// The operator.

@@ -1,5 +1,8 @@
 //! What a USB/IP client meets.
 
+use std::io::Write;
+use std::process::Command;
+
 use crate::client::{self, Device, IN, OUT};
 use crate::rig::{EG25, RM520N, Rig, slot};
 
@@ -156,14 +159,17 @@ async fn debians_usbip_lists_the_modules() {
     let rig = Rig::start(&[EG25, RM520N]).await;
     let port = rig.address.port().to_string();
     let listed = tokio::task::spawn_blocking(move || {
-        let tools = ["/usr/sbin/usbip", "usbip"];
-        let run = |tool: &&str| {
-            std::process::Command::new(tool).args(["--tcp-port", &port, "list", "-r", "127.0.0.1"]).output().ok()
-        };
-        tools.iter().find_map(run)
+        Command::new("usbip").args(["--tcp-port", &port, "list", "-r", "127.0.0.1"]).output()
     });
-    // Where Debian's package `usbip` is not installed there is nothing to compare with.
-    let Some(output) = listed.await.expect("it runs") else { return };
+    let output = match listed.await.expect("it runs") {
+        Ok(output) => output,
+        Err(error) => {
+            assert!(std::env::var("CI").is_err(), "usbip cannot be run: {error}");
+            let _closed =
+                writeln!(std::io::stderr(), "NOT CHECKED: usbip cannot be run ({error}); scripts/test fetches it");
+            return;
+        }
+    };
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(
         text.contains("1-1: ") && text.contains("(2c7c:0125)") && text.contains("/stationmaster/A2/usb3"),

@@ -21,6 +21,8 @@ fn help_fits_an_eighty_column_terminal() {
         "verify",
         "sim",
         "sim package",
+        "sim serve",
+        "sim attach",
         "schema",
         "completions",
     ] {
@@ -67,6 +69,13 @@ fn bad_usage_is_explained_and_touches_nothing() {
         "sim package --out made --model EG25-G --revision X --megabytes 4000",
         "sim package --out made --complete none",
         "sim package --out stations --model EG25-G --revision X",
+        "sim serve stations/demo.yaml",
+        "sim serve stations/demo.yaml --usbip here",
+        "sim serve stations/demo.yaml --usbip 192.0.2.1:3240",
+        "sim serve stations/demo.yaml --pty stations/demo.yaml",
+        "sim serve stations/none.yaml --pty ports",
+        "sim attach",
+        "sim attach 127.0.0.1:1 --like stations/demo.yaml",
     ] {
         let ran = transcript.run(command);
         assert_eq!(ran.status, Some(2), "{command}: {}{}", ran.out, ran.err);

@@ -10,6 +10,7 @@ mod package;
 mod place;
 mod records;
 mod scrape;
+mod serve;
 #[path = "../line/table.rs"]
 mod table;
 mod transcript;

@@ -1,3 +1,4 @@
+#!/bin/busybox sh
 # What scenarios share; it is read by `. /scenario/lib.sh` in the guest.
 set -eu
 

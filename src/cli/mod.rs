@@ -4,6 +4,7 @@
 //! asked came out well; 1 some unit did not pass or is unfinished, or a verification found a difference; 2 bad usage,
 //! configuration or package, nothing touched; 3 the station cannot go on.
 
+mod attach;
 mod check;
 mod completions;
 mod crash;
@@ -17,6 +18,7 @@ mod projections;
 mod report;
 mod run;
 mod schema;
+mod serve;
 mod sim;
 mod verify;
 
@@ -79,7 +81,7 @@ enum Command {
     Report(report::ReportCommand),
     /// Check the ledger's chain, and the reports against it
     Verify(verify::VerifyArguments),
-    /// Simulated firmware
+    /// Simulated firmware, and simulated modules for other programs
     #[command(subcommand)]
     Sim(sim::SimCommand),
     /// The JSON schema of station or profile files, for editors
@@ -125,6 +127,16 @@ fn start_logging(verbose: u8) {
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(default));
     let ansi = std::io::IsTerminal::is_terminal(&std::io::stderr()) && std::env::var_os("NO_COLOR").is_none();
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(|| display::Stderr).with_ansi(ansi).init();
+}
+
+/// Waits for a signal that asks the process to end.
+pub(crate) async fn signal() -> std::io::Result<()> {
+    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+    tokio::select! {
+        biased;
+        result = tokio::signal::ctrl_c() => result,
+        _ = terminate.recv() => Ok(()),
+    }
 }
 
 /// Prints to standard output. A reader that went away is nothing to complain about.

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::display::{Display, final_table};
 use super::projections::{Audience, Projections};
-use super::{Status, complain, line, prepare, print, print_json};
+use super::{Status, complain, line, prepare, print, print_json, signal};
 use crate::config::{HardwareKind, Station};
 use crate::controller::{Controller, Handle, Parts, Product};
 use crate::domain::BatchId;
@@ -292,15 +292,6 @@ async fn obey_signals(handle: Handle) {
             complain("stopping at once: what was being written is resumed when the station runs again");
             handle.stop_now();
         }
-    }
-}
-
-async fn signal() -> std::io::Result<()> {
-    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
-    tokio::select! {
-        biased;
-        result = tokio::signal::ctrl_c() => result,
-        _ = terminate.recv() => Ok(()),
     }
 }
 

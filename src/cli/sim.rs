@@ -1,10 +1,12 @@
-//! `sim`: simulated firmware.
+//! `sim`: simulated firmware, and simulated modules for other programs.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::builder::{PossibleValue, PossibleValuesParser};
 
+use super::attach::{self, AttachArguments};
+use super::serve::{self, ServeArguments};
 use super::{Status, complain, print};
 use crate::host::{Disk, OsDisk};
 use crate::sim::models::MODELS;
@@ -14,6 +16,10 @@ use crate::sim::package::{self, PackageSpec, VARIANTS};
 pub(crate) enum SimCommand {
     /// Make a firmware package for simulated modules, or complete a real one with stand-in images
     Package(PackageArguments),
+    /// Offer a station's simulated modules to other programs
+    Serve(ServeArguments),
+    /// Attach served modules to this host's USB stack, and keep them attached (Linux, as root)
+    Attach(AttachArguments),
 }
 
 #[derive(Debug, clap::Args)]
@@ -47,7 +53,14 @@ fn variants() -> PossibleValuesParser {
 }
 
 pub(crate) fn run(command: &SimCommand) -> Status {
-    let SimCommand::Package(arguments) = command;
+    match command {
+        SimCommand::Package(arguments) => package(arguments),
+        SimCommand::Serve(arguments) => serve::run(arguments),
+        SimCommand::Attach(arguments) => attach::run(arguments),
+    }
+}
+
+fn package(arguments: &PackageArguments) -> Status {
     let disk: Arc<dyn Disk> = Arc::new(OsDisk::new());
     if disk.list(&arguments.out).is_ok_and(|entries| !entries.is_empty()) {
         complain(format!(

@@ -189,3 +189,25 @@ pub const WEB_HEAD_TIME_MAX: Duration = Duration::from_secs(5);
 pub const WEB_CONNECTION_TIME_MAX: Duration = Duration::from_secs(60);
 /// How long answers under way may take once the station stops.
 pub const WEB_STOP_TIME_MAX: Duration = Duration::from_secs(2);
+
+/// Longest transfer over USB/IP, in bytes.
+pub const USBIP_TRANSFER_BYTES_MAX: u32 = 4 * 1024 * 1024;
+/// Most transfers of one imported device in flight; a further one is refused as a host without memory would.
+pub const USBIP_TRANSFERS_MAX: usize = 1024;
+/// Most bytes of OUT transfers of one imported device in flight.
+pub const USBIP_OUT_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Bytes that wait for a client to read them; nothing is taken from it, and nothing done for it, while there are more.
+pub const USBIP_UNREAD_BYTES: usize = 1024 * 1024;
+/// Clients that have said nothing yet or are given the list; further ones wait to be accepted. Clients that have
+/// imported a device are as many as there are devices at the most.
+pub const USBIP_GREETINGS_MAX: usize = 64;
+/// How long a client may take to say what it wants, and to take the answer.
+pub const USBIP_GREETING_TIME_MAX: Duration = Duration::from_secs(5);
+/// How long a client may take to hang up after its device has left.
+pub const USBIP_FAREWELL_TIME_MAX: Duration = Duration::from_secs(2);
+/// Most devices of a list that a USB/IP server gives.
+pub const USBIP_DEVICES_MAX: u32 = 1024;
+/// Most interfaces of a device in such a list.
+pub const USBIP_INTERFACES_MAX: u8 = 32;
+/// Longest line of the served factory's control input, in bytes.
+pub const SERVE_LINE_BYTES_MAX: usize = 4096;

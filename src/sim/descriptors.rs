@@ -11,6 +11,11 @@ use crate::hardware::{EndpointKind, Interface, Speed};
 pub(super) const EDL_INTERFACE: u8 = 0;
 /// `wMaxPacketSize` of bulk endpoints at high speed.
 const PACKET_HIGH: u16 = 512;
+/// `bcdUSB` of SuperSpeed devices, and what they say when they run at high speed.
+const USB_3: u16 = 0x0300;
+const USB_2_1: u16 = 0x0210;
+/// Most a USB 2 port gives, in mA.
+const POWER_HIGH_MA: u16 = 500;
 
 /// A module's descriptors in one mode.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -18,7 +23,10 @@ pub(super) struct Face {
     pub(super) side: Side,
     pub(super) vendor_id: u16,
     pub(super) product_id: u16,
+    pub(super) bcd_usb: u16,
     pub(super) bcd_device: u16,
+    pub(super) max_power_ma: u16,
+    pub(super) remote_wakeup: bool,
     pub(super) product: String,
     pub(super) manufacturer: String,
     pub(super) serial: String,
@@ -31,7 +39,10 @@ impl Face {
             side: if mode.speed == Speed::Super { Side::Usb3 } else { Side::Usb2 },
             vendor_id: mode.vendor_id,
             product_id: mode.product_id,
+            bcd_usb: mode.bcd_usb,
             bcd_device: mode.bcd_device,
+            max_power_ma: mode.max_power_ma,
+            remote_wakeup: mode.remote_wakeup,
             product,
             manufacturer: mode.manufacturer.to_owned(),
             serial: if mode.has_serial { format!("{:08x}", chip.serial) } else { String::new() },
@@ -67,6 +78,10 @@ impl Face {
     /// The same at high speed.
     pub(super) fn at_high_speed(mut self) -> Self {
         self.side = Side::Usb2;
+        if self.bcd_usb >= USB_3 {
+            self.bcd_usb = USB_2_1;
+        }
+        self.max_power_ma = self.max_power_ma.min(POWER_HIGH_MA);
         for endpoint in self.interfaces.iter_mut().flat_map(|interface| &mut interface.endpoints) {
             if endpoint.kind == EndpointKind::Bulk {
                 endpoint.packet_bytes = PACKET_HIGH;

@@ -6,6 +6,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::adapters::{SimBus, SimPower};
+use super::at_commands::Memory as _;
 use super::body::{BusEvent, SharedBody};
 use super::faults;
 use super::flash_map::FlashMap;
@@ -15,6 +16,7 @@ use super::nand::Nand;
 use super::shop::{Shop, ShopParts};
 use super::spec::{FactorySpec, SimError, UnitKind};
 use super::unit::{Inspection, UnitIdentity};
+use super::usbip::Exports;
 use super::world::World;
 use crate::domain::{ChipId, PageRange, PortChain, Sha256Digest, SlotName};
 use crate::hardware::{Bus, SlotPower};
@@ -66,6 +68,19 @@ impl OperatorHandle {
     /// once, and it does not count as handed out.
     pub async fn discard(&self, slot: &SlotName) {
         self.tell(|answer| Order::Discard(slot.clone(), answer)).await;
+    }
+
+    /// Exchanges the units of two slots, as an operator who confuses them does.
+    ///
+    /// # Errors
+    /// When there is no such slot, or a guest is in one of them.
+    pub async fn swap(&self, one: &SlotName, other: &SlotName) -> Result<(), SimError> {
+        let (sender, answer) = oneshot::channel();
+        // A factory that has stopped needs no orders.
+        if self.orders.send(Order::Swap(one.clone(), other.clone(), sender)).await.is_err() {
+            return Ok(());
+        }
+        answer.await.unwrap_or(Ok(()))
     }
 
     async fn tell(&self, order: impl FnOnce(oneshot::Sender<()>) -> Order) {
@@ -126,6 +141,12 @@ impl Factory {
     #[must_use]
     pub fn power(&self) -> Arc<dyn SlotPower> {
         Arc::new(SimPower { world: self.world.clone() })
+    }
+
+    /// The modules, for other programs.
+    #[must_use]
+    pub fn exports(&self) -> Exports {
+        Exports { world: self.world.clone() }
     }
 
     /// The operator.
@@ -240,6 +261,18 @@ impl UnitTruth {
     #[must_use]
     pub fn starts(&self) -> u32 {
         self.body.lock().starts()
+    }
+
+    /// Whether its boot loader was programmed since it was made.
+    #[must_use]
+    pub fn is_flashed(&self) -> bool {
+        self.body.lock().faults.is_flashed()
+    }
+
+    /// The functionality level that it runs with.
+    #[must_use]
+    pub fn cfun(&self) -> u8 {
+        self.body.lock().cfun()
     }
 
     /// What was done to it over the bus, oldest first.

@@ -42,6 +42,8 @@ pub(super) enum Order {
     Done(SlotName, oneshot::Sender<()>),
     /// The unit in a slot was finished by an earlier process.
     Discard(SlotName, oneshot::Sender<()>),
+    /// Exchange the units of two slots.
+    Swap(SlotName, SlotName, oneshot::Sender<Result<(), SimError>>),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -183,6 +185,11 @@ impl Line {
         let (slot, answer, discard) = match order {
             Order::Done(slot, answer) => (slot, answer, false),
             Order::Discard(slot, answer) => (slot, answer, true),
+            Order::Swap(one, other, answer) => {
+                // Whoever asked may be gone.
+                let _ = answer.send(self.swap(&one, &other));
+                return Ok(());
+            }
         };
         let result = if discard { self.discard(&slot) } else { self.done(&slot) };
         // Whoever asked may be gone.
@@ -207,6 +214,39 @@ impl Line {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Units change places; each belongs to its new slot from then on. A unit that is pulled stays out, and belongs to
+    /// the other slot too.
+    fn swap(&mut self, one: &SlotName, other: &SlotName) -> Result<(), SimError> {
+        for slot in [one, other] {
+            let seat = self.seats.get(slot).ok_or_else(|| SimError::NoSlot(slot.clone()))?;
+            if let Some(guest) = seat.guest {
+                return Err(SimError::SlotTaken { slot: slot.clone(), unit: guest });
+            }
+        }
+        if one == other {
+            return Ok(());
+        }
+        let (first, second) = (self.world.unplug(one)?, self.world.unplug(other)?);
+        let seat = self.seats.remove(one).unwrap_or_default();
+        let seat = self.seats.insert(other.clone(), seat).unwrap_or_default();
+        self.seats.insert(one.clone(), seat);
+        // What was planned for a unit follows it.
+        for action in self.agenda.values_mut() {
+            if let Action::Insert(slot) | Action::Remove(slot, _) | Action::Replug(slot, _) | Action::GuestIn(slot, _) =
+                action
+            {
+                if slot == one {
+                    *slot = other.clone();
+                } else if slot == other {
+                    *slot = one.clone();
+                }
+            }
+        }
+        self.save()?;
+        first.map_or(Ok(()), |unit| self.world.plug(unit, other))?;
+        second.map_or(Ok(()), |unit| self.world.plug(unit, one))
     }
 
     fn discard(&mut self, slot: &SlotName) -> Result<(), SimError> {

@@ -13,7 +13,7 @@ use std::task::{Context, Poll, Waker};
 use crate::hardware::HardwareError;
 
 /// Transfers a host may queue on one endpoint.
-const HOST_TRANSFERS_MAX: usize = 64;
+pub(super) const HOST_TRANSFERS_MAX: usize = 64;
 /// Transfers that wait in the device while nobody reads; a serial port forgets the oldest then.
 const DEVICE_TRANSFERS_MAX: usize = 256;
 
@@ -29,16 +29,35 @@ struct State {
     gone: bool,
     opened: bool,
     panics: bool,
-    out: VecDeque<Vec<u8>>,
+    out: VecDeque<Out>,
     out_done: usize,
     in_wanted: VecDeque<usize>,
     in_filling: Vec<u8>,
-    in_done: VecDeque<Vec<u8>>,
+    in_done: VecDeque<InDone>,
     device: VecDeque<Vec<u8>>,
     host_out: Option<Waker>,
     host_in: Option<Waker>,
     device_out: Option<Waker>,
     device_drained: Option<Waker>,
+}
+
+/// An OUT transfer.
+#[derive(Debug)]
+struct Out {
+    bytes: Vec<u8>,
+    /// A zero-length packet follows, as part of the same transfer.
+    then_zero: bool,
+    /// This is such a packet: its transfer has completed already.
+    is_tail: bool,
+}
+
+/// How an IN transfer ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum InDone {
+    /// With what the device sent: it was full, or a short packet came.
+    Data(Vec<u8>),
+    /// The next packet had more bytes than there was room left; what came before it.
+    Babble(Vec<u8>),
 }
 
 impl State {
@@ -54,14 +73,23 @@ impl State {
         }
     }
 
-    /// Moves device data into the host's transfers: one ends when it is full, or with a short packet.
+    fn push_out(&mut self, out: Out) {
+        self.out.push_back(out);
+        if let Some(waker) = self.device_out.take() {
+            waker.wake();
+        }
+    }
+
+    /// Moves device data into the host's transfers: one ends when it is full, or with a short packet. Where the room
+    /// left is no whole packet, a packet that does not fit is babble, as a host controller finds.
     fn pump(&mut self, packet_bytes: usize) {
         let mut moved = false;
         while let (Some(&wanted), Some(front)) = (self.in_wanted.front(), self.device.front_mut()) {
             let room = wanted - self.in_filling.len();
             let short = !front.len().is_multiple_of(packet_bytes) || front.is_empty();
-            let taken = room.min(front.len());
-            let exhausted = taken == front.len();
+            let whole = if front.len() <= room { front.len() } else { room - room % packet_bytes };
+            let exhausted = whole == front.len();
+            let mut babble = false;
             if exhausted {
                 let rest = self.device.pop_front().unwrap_or_default();
                 if self.in_filling.is_empty() {
@@ -70,12 +98,20 @@ impl State {
                     self.in_filling.extend_from_slice(&rest)
                 }
             } else {
-                self.in_filling.extend_from_slice(&front[..taken]);
-                front.drain(..taken);
+                self.in_filling.extend_from_slice(&front[..whole]);
+                front.drain(..whole);
+                if self.in_filling.len() < wanted {
+                    babble = true;
+                    front.drain(..packet_bytes.min(front.len()));
+                    if front.is_empty() {
+                        self.device.pop_front();
+                    }
+                }
             }
-            if self.in_filling.len() == wanted || (exhausted && short) {
+            if babble || self.in_filling.len() == wanted || (exhausted && short) {
                 self.in_wanted.pop_front();
-                self.in_done.push_back(std::mem::take(&mut self.in_filling));
+                let bytes = std::mem::take(&mut self.in_filling);
+                self.in_done.push_back(if babble { InDone::Babble(bytes) } else { InDone::Data(bytes) });
             }
             moved = true;
         }
@@ -163,10 +199,7 @@ impl Link {
         if state.out.len() + state.out_done >= HOST_TRANSFERS_MAX {
             return Err(HardwareError::Failed("too many OUT transfers in flight".into()));
         }
-        state.out.push_back(bytes.to_vec());
-        if let Some(waker) = state.device_out.take() {
-            waker.wake();
-        }
+        state.push_out(Out { bytes: bytes.to_vec(), then_zero: false, is_tail: false });
         Ok(())
     }
 
@@ -219,16 +252,14 @@ impl Link {
         into: &mut Vec<u8>,
     ) -> Poll<Result<usize, HardwareError>> {
         self.check_panic();
-        let mut state = self.state();
-        if let Some(bytes) = state.in_done.pop_front() {
-            into.extend_from_slice(&bytes);
-            return Poll::Ready(Ok(bytes.len()));
-        }
-        if state.gone {
-            return Poll::Ready(Err(HardwareError::Gone));
-        }
-        state.host_in = Some(context.waker().clone());
-        Poll::Pending
+        self.poll_in_raw(context).map(|done| match done {
+            Some(InDone::Data(bytes)) => {
+                into.extend_from_slice(&bytes);
+                Ok(bytes.len())
+            }
+            Some(InDone::Babble(_)) => Err(HardwareError::Failed("babble".into())),
+            None => Err(HardwareError::Gone),
+        })
     }
 
     /// For a serial port: whatever the device said, as a stream.
@@ -256,18 +287,90 @@ impl Link {
         Poll::Pending
     }
 
+    // The host's side as a host controller works it, below any driver: transfers of any size, each cancelled by itself.
+    // The caller bounds their number.
+
+    /// Queues an OUT transfer, with a zero-length packet behind it where asked for.
+    pub(super) fn submit_out_raw(&self, bytes: Vec<u8>, then_zero: bool) {
+        let mut state = self.state();
+        if !state.gone {
+            state.push_out(Out { bytes, then_zero, is_tail: false });
+        }
+    }
+
+    /// Whether the oldest OUT transfer has completed; it is forgotten then. `false` once the device is gone.
+    pub(super) fn poll_out_raw(&self, context: &mut Context<'_>) -> Poll<bool> {
+        let mut state = self.state();
+        if state.out_done > 0 {
+            state.out_done -= 1;
+            return Poll::Ready(true);
+        }
+        if state.gone {
+            return Poll::Ready(false);
+        }
+        state.host_out = Some(context.waker().clone());
+        Poll::Pending
+    }
+
+    /// Queues an IN transfer of any size.
+    pub(super) fn submit_in_raw(&self, bytes_max: usize) {
+        let mut state = self.state();
+        if !state.gone {
+            state.in_wanted.push_back(bytes_max);
+            state.pump(self.packet_bytes);
+        }
+    }
+
+    /// The end of the oldest IN transfer; `None` once the device is gone and nothing completed is left.
+    pub(super) fn poll_in_raw(&self, context: &mut Context<'_>) -> Poll<Option<InDone>> {
+        let mut state = self.state();
+        if let Some(done) = state.in_done.pop_front() {
+            return Poll::Ready(Some(done));
+        }
+        if state.gone {
+            return Poll::Ready(None);
+        }
+        state.host_in = Some(context.waker().clone());
+        Poll::Pending
+    }
+
+    /// Takes the OUT transfer back that is `position`-th among those whose end was not collected; `false` when the
+    /// device has it.
+    pub(super) fn cancel_out(&self, position: usize) -> bool {
+        let mut state = self.state();
+        let Some(position) = position.checked_sub(state.out_done) else { return false };
+        let tail = usize::from(state.out.front().is_some_and(|out| out.is_tail));
+        state.out.remove(position + tail).is_some()
+    }
+
+    /// Takes the IN transfer back that is `position`-th among those whose end was not collected; `false` when it has
+    /// completed. What had arrived for it is lost, as on real hardware.
+    pub(super) fn cancel_in(&self, position: usize) -> bool {
+        let mut state = self.state();
+        let Some(position) = position.checked_sub(state.in_done.len()) else { return false };
+        if position == 0 {
+            state.in_filling.clear();
+        }
+        state.in_wanted.remove(position).is_some()
+    }
+
     // The device's side.
 
     /// Takes the oldest OUT transfer, which completes it. Pending for ever once the device is disconnected: what
     /// happens then is decided by whoever cut the supply.
     pub(super) fn poll_take(&self, context: &mut Context<'_>) -> Poll<Vec<u8>> {
         let mut state = self.state();
-        if let Some(bytes) = state.out.pop_front() {
-            state.out_done += 1;
-            if let Some(waker) = state.host_out.take() {
-                waker.wake();
+        if let Some(out) = state.out.pop_front() {
+            if out.then_zero {
+                state.out.push_front(Out { bytes: Vec::new(), then_zero: false, is_tail: true });
             }
-            return Poll::Ready(bytes);
+            if !out.is_tail {
+                state.out_done += 1;
+                if let Some(waker) = state.host_out.take() {
+                    waker.wake();
+                }
+            }
+            return Poll::Ready(out.bytes);
         }
         state.device_out = Some(context.waker().clone());
         Poll::Pending
@@ -328,6 +431,46 @@ mod tests {
         assert_eq!(link.poll_in_done(&mut context(), &mut into), Poll::Ready(Ok(512)));
         assert_eq!(link.poll_in_done(&mut context(), &mut into), Poll::Ready(Ok(188)));
         assert!(link.submit_in(100).is_err());
+    }
+
+    #[test]
+    fn an_in_transfer_of_any_size_takes_whole_packets_and_babbles_at_one_that_does_not_fit() {
+        let link = Link::new(512);
+        let done = |link: &Link| link.poll_in_raw(&mut context());
+        link.submit_in_raw(13);
+        link.say(vec![1; 13]);
+        assert_eq!(done(&link), Poll::Ready(Some(InDone::Data(vec![1; 13]))));
+        link.submit_in_raw(700);
+        link.say(vec![2; 1100]);
+        assert_eq!(done(&link), Poll::Ready(Some(InDone::Babble(vec![2; 512]))), "the second packet does not fit");
+        link.submit_in_raw(600);
+        assert_eq!(done(&link), Poll::Ready(Some(InDone::Data(vec![2; 76]))), "the third one was not lost");
+        link.submit_in_raw(10);
+        link.say(vec![3; 11]);
+        assert_eq!(done(&link), Poll::Ready(Some(InDone::Babble(vec![]))));
+        assert!(done(&link).is_pending());
+    }
+
+    #[test]
+    fn transfers_are_cancelled_one_by_one_and_what_has_completed_is_not() {
+        let link = Link::new(512);
+        for byte in 0..3 {
+            link.submit_out_raw(vec![byte; 512], byte == 0);
+        }
+        assert_eq!(link.poll_take(&mut context()), Poll::Ready(vec![0; 512]));
+        assert!(!link.cancel_out(0), "the device has it");
+        assert!(link.cancel_out(1));
+        assert_eq!(link.poll_take(&mut context()), Poll::Ready(vec![]), "the zero-length packet of the first");
+        assert_eq!(link.poll_take(&mut context()), Poll::Ready(vec![2; 512]));
+        assert_eq!(link.poll_out_raw(&mut context()), Poll::Ready(true));
+        assert_eq!(link.poll_out_raw(&mut context()), Poll::Ready(true));
+        assert!(link.poll_out_raw(&mut context()).is_pending(), "a packet that belongs to a transfer ends none");
+        (0..3).for_each(|_| link.submit_in_raw(512));
+        link.say(vec![7; 5]);
+        assert!(!link.cancel_in(0));
+        assert!(link.cancel_in(1));
+        assert_eq!(link.poll_in_raw(&mut context()), Poll::Ready(Some(InDone::Data(vec![7; 5]))));
+        assert!(link.cancel_in(0) && !link.cancel_in(0));
     }
 
     #[test]

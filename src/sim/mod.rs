@@ -11,7 +11,7 @@
 //! tests alone. How the parts fit: the fixture (`world`) gives power to the modules (`module`), each a task; a
 //! module shows its face on the bus and talks over links (`link`); what it says in each mode is in `at_commands`,
 //! `diag`, `sahara` and `loader`; what it is lies in its `body`. Faults ([`FAULTS`]) are part of the unit they
-//! belong to.
+//! belong to. Other programs get the modules through [`usbip`] and [`pty`].
 
 mod adapters;
 mod at_commands;
@@ -42,10 +42,13 @@ mod pace;
 pub mod package;
 mod page_pool;
 pub mod programmer;
+pub mod pty;
 mod sahara;
 mod shop;
 mod spec;
 pub mod unit;
+mod usb;
+pub mod usbip;
 mod world;
 
 pub use body::{BusAction, BusEvent};

@@ -60,6 +60,8 @@ pub struct UsbMode {
     pub bcd_device: u16,
     /// `bMaxPower` in mA.
     pub max_power_ma: u16,
+    /// Whether `bmAttributes` says that it can wake the host.
+    pub remote_wakeup: bool,
     /// Manufacturer string.
     pub manufacturer: &'static str,
     /// Product string; in download mode the beginning, to which `_SN:` and the chip serial are added.
@@ -312,6 +314,7 @@ const fn edl(product: &'static str, interfaces: &'static [InterfaceSpec]) -> Usb
         bcd_usb: 0x0200,
         bcd_device: 0x0000,
         max_power_ma: 2,
+        remote_wakeup: false,
         manufacturer: "Qualcomm CDMA Technologies MSM",
         product,
         has_serial: false,
@@ -331,6 +334,7 @@ const fn normal(product_id: u16, product: &'static str, bcd: (u16, u16), super_s
         bcd_usb: bcd.0,
         bcd_device: bcd.1,
         max_power_ma: if super_speed { 896 } else { 500 },
+        remote_wakeup: true,
         manufacturer: "Quectel",
         product,
         has_serial: super_speed,

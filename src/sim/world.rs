@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use super::descriptors::Face;
 use super::link::Link;
@@ -42,6 +43,7 @@ pub(super) struct Supply {
 pub(super) struct World {
     inner: Mutex<Inner>,
     hints: watch::Sender<u64>,
+    changes: watch::Sender<u64>,
     random: Random,
     clock: Clock,
 }
@@ -74,7 +76,22 @@ struct Hub {
 #[derive(Debug)]
 struct Attached {
     record: DeviceRecord,
+    face: Face,
     links: BTreeMap<u8, Arc<Link>>,
+    gone: CancellationToken,
+}
+
+/// What is plugged into a slot, for those who show it to other programs.
+#[derive(Debug, Clone)]
+pub(super) struct Export {
+    /// Which slot, in the order of the fixture.
+    pub(super) index: usize,
+    pub(super) slot: SlotName,
+    pub(super) record: DeviceRecord,
+    pub(super) face: Face,
+    pub(super) links: BTreeMap<u8, Arc<Link>>,
+    /// Cancelled once it is off the bus.
+    pub(super) gone: CancellationToken,
 }
 
 impl Place {
@@ -85,6 +102,7 @@ impl Place {
     fn detach(&mut self) -> bool {
         let Some(device) = self.device.take() else { return false };
         device.links.values().for_each(|link| link.disconnect());
+        device.gone.cancel();
         true
     }
 }
@@ -113,7 +131,13 @@ impl World {
             generations: 0,
             root_busy_until: BTreeMap::new(),
         };
-        Ok(Arc::new(Self { inner: Mutex::new(inner), hints: watch::Sender::new(0), random, clock }))
+        Ok(Arc::new(Self {
+            inner: Mutex::new(inner),
+            hints: watch::Sender::new(0),
+            changes: watch::Sender::new(0),
+            random,
+            clock,
+        }))
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -124,7 +148,14 @@ impl World {
         self.hints.subscribe()
     }
 
+    /// A number that changes with everything that comes to the bus or leaves it. Nothing is lost here: it is for those
+    /// who are the bus to other programs.
+    pub(super) fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
     fn hint(&self) {
+        self.changes.send_modify(|count| *count = count.wrapping_add(1));
         if !self.random.next_u64().is_multiple_of(HINTS_PER_LOSS) {
             self.hints.send_modify(|count| *count = count.wrapping_add(1));
         }
@@ -157,6 +188,8 @@ impl World {
             place.detach();
         });
         inner.supplies.clear();
+        drop(inner);
+        self.changes.send_modify(|count| *count = count.wrapping_add(1));
     }
 
     /// Plugs a module into a free slot.
@@ -262,12 +295,12 @@ impl World {
             vendor_id: face.vendor_id,
             product_id: face.product_id,
             bcd_device: face.bcd_device,
-            product: face.product,
-            manufacturer: face.manufacturer,
-            serial: face.serial,
-            interfaces: face.interfaces,
+            product: face.product.clone(),
+            manufacturer: face.manufacturer.clone(),
+            serial: face.serial.clone(),
+            interfaces: face.interfaces.clone(),
         };
-        place.device = Some(Attached { record, links: links.clone() });
+        place.device = Some(Attached { record, face, links: links.clone(), gone: CancellationToken::new() });
         drop(inner);
         self.hint();
         Attachment { world: self.clone(), session, root, links }
@@ -302,6 +335,25 @@ impl World {
             .collect();
         hubs.sort_by(|a, b| a.chain.cmp(&b.chain));
         Listing { devices, hubs }
+    }
+
+    /// Everything that is plugged in, in the order of the slots.
+    pub(super) fn exports(&self) -> Vec<Export> {
+        let inner = self.inner();
+        let places = inner.slots.iter().enumerate();
+        places
+            .filter_map(|(index, place)| {
+                let device = place.device.as_ref()?;
+                Some(Export {
+                    index,
+                    slot: place.slot.name.clone(),
+                    record: device.record.clone(),
+                    face: device.face.clone(),
+                    links: device.links.clone(),
+                    gone: device.gone.clone(),
+                })
+            })
+            .collect()
     }
 
     /// The link of an interface, and whether its port is a serial one for the host's drivers.

@@ -1,0 +1,201 @@
+//! What a tester can do to the served fixture: one command per line, one JSON document per answer.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
+use crate::config::Station;
+use crate::domain::text::printable;
+use crate::domain::{PortChain, SlotName, limits};
+use crate::hardware::{DeviceMode, DeviceRecord};
+use crate::host::Clock;
+use crate::sim::boot::Boot;
+use crate::sim::{Factory, UnitTruth};
+
+/// What there is, for those who ask and those who mistype.
+const HELP: &str = "list | unplug SLOT | plug SLOT [UNIT] | swap SLOT SLOT | power SLOT on|off | hub CHAIN on|off | \
+                    done SLOT | truth SLOT | help | quit";
+
+/// The hands on the fixture.
+pub(super) struct Control<'a> {
+    station: &'a Station,
+    factory: &'a Factory,
+    clock: Clock,
+    /// Units that were pulled out by hand, by the slot they were in.
+    pulled: BTreeMap<SlotName, u32>,
+}
+
+impl<'a> Control<'a> {
+    pub(super) fn new(station: &'a Station, factory: &'a Factory, clock: Clock) -> Self {
+        Self { station, factory, clock, pulled: BTreeMap::new() }
+    }
+
+    /// Obeys a line: the answer, or `None` when it was the last one.
+    pub(super) async fn obey(&mut self, line: &str) -> Option<Value> {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let result = match words.as_slice() {
+            ["quit"] => return None,
+            ["help"] => Ok(json!({ "commands": HELP })),
+            ["list"] => self.list().await,
+            ["unplug", slot] => self.unplug(slot),
+            ["plug", slot] => self.plug(slot, None),
+            ["plug", slot, unit] => self.plug(slot, Some(unit)),
+            ["swap", one, other] => self.swap(one, other).await,
+            ["power", slot, state] => self.power(slot, state).await,
+            ["hub", chain, state] => self.hub(chain, state),
+            ["done", slot] => self.done(slot).await,
+            ["truth", slot] => self.truth(slot),
+            _ => Err(format!("there is no such command; there are: {HELP}")),
+        };
+        let mut answer = json!({ "command": printable(line.trim(), limits::SERVE_LINE_BYTES_MAX) });
+        match result {
+            Ok(Value::Object(more)) => {
+                answer["ok"] = json!(true);
+                more.into_iter().for_each(|(key, value)| answer[&key] = value);
+            }
+            Ok(_) => answer["ok"] = json!(true),
+            Err(why) => {
+                answer["ok"] = json!(false);
+                answer["error"] = json!(why);
+            }
+        }
+        Some(answer)
+    }
+
+    fn slot(&self, name: &str) -> Result<SlotName, String> {
+        let found = self.station.slots.iter().find(|slot| slot.name.as_str() == name);
+        found.map(|slot| slot.name.clone()).ok_or_else(|| format!("there is no slot {}", printable(name, 64)))
+    }
+
+    fn unplug(&mut self, slot: &str) -> Result<Value, String> {
+        let slot = self.slot(slot)?;
+        let unit = self.factory.unplug(&slot).map_err(|error| error.to_string())?;
+        let unit = unit.ok_or_else(|| format!("slot {slot} is empty"))?;
+        self.pulled.insert(slot, unit);
+        Ok(json!({ "unit": unit }))
+    }
+
+    fn plug(&mut self, slot: &str, unit: Option<&str>) -> Result<Value, String> {
+        let slot = self.slot(slot)?;
+        let unit = match unit {
+            Some(text) => text.parse().map_err(|_| format!("{} is no number of a unit", printable(text, 64)))?,
+            None => *self.pulled.get(&slot).ok_or_else(|| format!("nothing was pulled out of slot {slot}"))?,
+        };
+        self.factory.plug(unit, &slot).map_err(|error| error.to_string())?;
+        self.pulled.retain(|_, pulled| *pulled != unit);
+        Ok(json!({ "unit": unit }))
+    }
+
+    async fn swap(&mut self, one: &str, other: &str) -> Result<Value, String> {
+        let (one, other) = (self.slot(one)?, self.slot(other)?);
+        self.factory.operator().swap(&one, &other).await.map_err(|error| error.to_string())?;
+        let (first, second) = (self.factory.occupant(&one), self.factory.occupant(&other));
+        Ok(json!({ "units": { one.as_str(): first, other.as_str(): second } }))
+    }
+
+    async fn power(&self, slot: &str, state: &str) -> Result<Value, String> {
+        let name = self.slot(slot)?;
+        let slot = self.station.slots.iter().find(|slot| slot.name == name);
+        let chains: Vec<PortChain> =
+            slot.into_iter().flat_map(|slot| std::iter::once(slot.usb2.clone()).chain(slot.usb3.clone())).collect();
+        let power = self.factory.power();
+        power.set(&chains, is_on(state)?).await.map_err(|error| error.to_string())?;
+        Ok(Value::Null)
+    }
+
+    fn hub(&self, chain: &str, state: &str) -> Result<Value, String> {
+        let chain: PortChain = chain.parse().map_err(|error| format!("{}: {error}", printable(chain, 64)))?;
+        self.factory.set_hub(&chain, is_on(state)?).map_err(|error| error.to_string())?;
+        Ok(Value::Null)
+    }
+
+    async fn done(&self, slot: &str) -> Result<Value, String> {
+        let slot = self.slot(slot)?;
+        let unit = self.factory.occupant(&slot).ok_or_else(|| format!("slot {slot} is empty"))?;
+        self.factory.operator().slot_done(&slot).await;
+        Ok(json!({ "unit": unit }))
+    }
+
+    async fn list(&self) -> Result<Value, String> {
+        let devices = self.factory.bus().list().await.map_err(|error| error.to_string())?.devices;
+        let exports = self.factory.exports().list();
+        let slots = self.station.slots.iter().map(|slot| {
+            let here =
+                |device: &&DeviceRecord| device.key.chain == slot.usb2 || slot.usb3.as_ref() == Some(&device.key.chain);
+            let device = devices.iter().find(here);
+            let path = format!("/stationmaster/{}/", slot.name);
+            let busid = exports.iter().find(|export| export.path.starts_with(&path)).map(|export| &export.busid);
+            json!({
+                "slot": slot.name.as_str(),
+                "unit": self.factory.occupant(&slot.name),
+                "mode": device.map(mode),
+                "chain": device.map(|device| device.key.chain.to_string()),
+                "busid": busid,
+                "id": device.map(|device| format!("{:04x}:{:04x}", device.vendor_id, device.product_id)),
+                "product": device.map(|device| device.product.as_str()),
+            })
+        });
+        Ok(json!({ "slots": slots.collect::<Vec<Value>>() }))
+    }
+
+    fn truth(&self, slot: &str) -> Result<Value, String> {
+        let slot = self.slot(slot)?;
+        let unit = self.factory.occupant(&slot).or(self.pulled.get(&slot).copied());
+        let truth = unit.and_then(|unit| self.factory.unit(unit)).ok_or_else(|| format!("slot {slot} is empty"))?;
+        Ok(self.truth_of(&truth))
+    }
+
+    /// What a unit is, and what is in its flash: not what it says.
+    fn truth_of(&self, unit: &UnitTruth) -> Value {
+        let identity = unit.identity();
+        let events = unit.events();
+        let mut document = json!({
+            "unit": unit.number(),
+            "model": identity.model.name,
+            "hw_id": format!("{:016x}", identity.chip.hw_id),
+            "chip_serial": format!("{:08x}", identity.chip.serial),
+            "born_imei": identity.imei.as_str(),
+            "flashed": unit.is_flashed(),
+            "starts": unit.starts(),
+            "erases_and_programs": events.iter().filter(|event| event.is_destructive()).count(),
+            "idle_s": events.last().map(|last| self.clock.now().saturating_sub(last.at).as_secs()),
+        });
+        if let Some(found) = unit.inspect() {
+            let (boots_as, why) = match &found.boot {
+                Boot::Normal(_) => ("normal", None),
+                Boot::Edl { reason } => ("edl", Some(reason)),
+                Boot::MemoryDump { reason } => ("memory-dump", Some(reason)),
+                Boot::NoSystem { reason } => ("mute", Some(reason)),
+            };
+            document["flash"] = json!({
+                "boots_as": boots_as,
+                "why": why,
+                "revision": found.revision,
+                "imei": found.imei,
+                "efs": format!("{:?}", found.efs).to_lowercase(),
+                "efs_digest": found.efs_digest.to_string(),
+                "bad_blocks": found.bad_blocks,
+            });
+            document["cfun"] = json!((boots_as == "normal").then(|| unit.cfun()));
+        }
+        document
+    }
+}
+
+fn is_on(state: &str) -> Result<bool, String> {
+    match state {
+        "on" => Ok(true),
+        "off" => Ok(false),
+        other => Err(format!("say `on` or `off`, not `{}`", printable(other, 64))),
+    }
+}
+
+fn mode(device: &DeviceRecord) -> &'static str {
+    match device.mode() {
+        DeviceMode::Normal(_) => "normal",
+        DeviceMode::Edl { .. } => "edl",
+        DeviceMode::MemoryDump => "memory-dump",
+        DeviceMode::Foreign => "foreign",
+        DeviceMode::Unconfigured => "unconfigured",
+    }
+}

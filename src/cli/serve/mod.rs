@@ -1,0 +1,204 @@
+//! `sim serve`: the simulated modules for other programs, over USB/IP and as pseudo terminals.
+//!
+//! No controller works here, so nobody says that a run is finished: units stay where they are until they are told
+//! otherwise on standard input ([`control`]), or until `--exchange-after` has it that a flashed unit is done.
+
+mod control;
+
+use std::io::{BufRead, Read};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::json;
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::{Status, complain, line, prepare, print};
+use crate::config::{HardwareKind, Station};
+use crate::domain::limits;
+use crate::host::{Clock, Disk, OsDisk};
+use crate::ledger;
+use crate::sim::{BusAction, Factory, pty, usbip};
+use control::Control;
+
+/// How often flashed units are looked for, in station time.
+const EXCHANGE_INTERVAL: Duration = Duration::from_secs(1);
+/// Lines that may wait to be obeyed.
+const LINES_MAX: usize = 16;
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct ServeArguments {
+    /// The station file, with `hardware: simulated`
+    station: PathBuf,
+    /// Export the modules over USB/IP at this address, for example 127.0.0.1:3240; port 0 for any free one
+    #[arg(long, value_name = "ADDR", required_unless_present = "pty")]
+    usbip: Option<SocketAddr>,
+    /// Offer the modules' ports as pseudo terminals: DIR/SLOT.edl, .at and .diag
+    #[arg(long, value_name = "DIR")]
+    pty: Option<PathBuf>,
+    /// Hand out at most so many units; without it, there is no end
+    #[arg(long, value_name = "N")]
+    units: Option<u32>,
+    /// Take a unit that was flashed out this long after its last start, in seconds of station time, and put the next
+    /// one in; without it, only `done SLOT` does
+    #[arg(long, value_name = "SECONDS")]
+    exchange_after: Option<u64>,
+    /// Where the modules' flash and what is in which slot are kept, instead of the station file's `state`
+    #[arg(long, value_name = "DIR")]
+    state: Option<PathBuf>,
+}
+
+/// Why nothing is served.
+enum Failed {
+    Refused(String),
+    Stuck(String),
+}
+
+pub(crate) fn run(arguments: &ServeArguments) -> Status {
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            complain(format!("error: {error}"));
+            return Status::Stuck;
+        }
+    };
+    match runtime.block_on(serve(arguments)) {
+        Ok(()) => Status::Good,
+        Err(Failed::Refused(why)) => {
+            complain(why.trim_end());
+            Status::Refused
+        }
+        Err(Failed::Stuck(why)) => {
+            complain(format!("error: {}", why.trim_end()));
+            Status::Stuck
+        }
+    }
+}
+
+async fn serve(arguments: &ServeArguments) -> Result<(), Failed> {
+    let disk: Arc<dyn Disk> = Arc::new(OsDisk::new());
+    let station =
+        prepare::station(disk.as_ref(), &arguments.station).map_err(|errors| Failed::Refused(errors.to_string()))?;
+    if station.hardware != HardwareKind::Simulated {
+        return Err(Failed::Refused(format!(
+            "{}: there is nothing to serve: its hardware is not simulated\nhelp: say `hardware: simulated`, as \
+             stations/demo.yaml does",
+            arguments.station.display()
+        )));
+    }
+    // Sockets and links that cannot be had end the command before anything is touched.
+    let listener = match arguments.usbip {
+        Some(address) => Some(bind(address).await?),
+        None => None,
+    };
+    if let Some(directory) = &arguments.pty {
+        pty::prepare(directory, station.slots.iter().map(|slot| slot.name.as_str())).map_err(|error| {
+            Failed::Refused(format!(
+                "error: --pty {}: {error}\nhelp: name a directory that this user may write to",
+                directory.display()
+            ))
+        })?;
+    }
+    let state = arguments.state.clone().unwrap_or_else(|| station.state.clone());
+    disk.create_dir_all(&state)
+        .map_err(|error| Failed::Stuck(format!("{}: {}", state.display(), prepare::no_directory(&error))))?;
+    // A line has one owner: a controller that works on the same state directory would have its own modules.
+    let _lock = ledger::lock(disk.as_ref(), &state.join("ledger"))
+        .map_err(|error| Failed::Stuck(format!("{}: {error}", state.display())))?;
+    let clock = Clock::scaled(station.simulation.as_ref().map_or(1, |simulation| simulation.time_scale));
+    let factory = line::start(&station, &clock, &disk, &state, arguments.units).await.map_err(Failed::Stuck)?;
+    let stop = CancellationToken::new();
+    let tasks = TaskTracker::new();
+    let mut started = json!({ "event": "serving", "slots": station.slots.len() });
+    if let Some(listener) = listener {
+        let bound = listener.local_addr().map_err(|error| Failed::Stuck(format!("the socket of USB/IP: {error}")))?;
+        started["usbip"] = json!(bound.to_string());
+        tasks.spawn(usbip::serve(listener, factory.exports(), stop.clone()));
+    }
+    if let Some(directory) = &arguments.pty {
+        started["pty"] = json!(directory.display().to_string());
+        tasks.spawn(pty::serve(directory.clone(), factory.exports(), stop.clone()));
+    }
+    print(&format!("{started}\n"));
+    work(arguments, &station, &factory, &clock).await;
+    stop.cancel();
+    tasks.close();
+    tasks.wait().await;
+    factory.stop();
+    Ok(())
+}
+
+/// Obeys standard input until `quit` or a signal. Its end is no reason to stop: services have none.
+async fn work(arguments: &ServeArguments, station: &Station, factory: &Factory, clock: &Clock) {
+    let mut control = Control::new(station, factory, clock.clone());
+    let (sender, mut lines) = mpsc::channel(LINES_MAX);
+    std::thread::spawn(move || read_lines(&sender));
+    let exchange_after = arguments.exchange_after.map(Duration::from_secs);
+    let mut signals = std::pin::pin!(super::signal());
+    loop {
+        tokio::select! {
+            biased;
+            _ = &mut signals => return,
+            Some(line) = lines.recv() => {
+                let Some(answer) = control.obey(&line).await else { return };
+                print(&format!("{answer}\n"));
+            }
+            () = clock.sleep(EXCHANGE_INTERVAL), if exchange_after.is_some() => {
+                exchange(station, factory, clock, exchange_after.unwrap_or_default()).await;
+            }
+        }
+    }
+}
+
+/// Takes out the units that were flashed and have run since for `after`.
+async fn exchange(station: &Station, factory: &Factory, clock: &Clock, after: Duration) {
+    for slot in &station.slots {
+        let Some(unit) = factory.occupant(&slot.name).and_then(|number| factory.unit(number)) else { continue };
+        let is_over = unit
+            .events()
+            .last()
+            .is_some_and(|last| last.action == BusAction::Start && clock.now().saturating_sub(last.at) >= after);
+        if unit.is_flashed() && is_over {
+            factory.operator().slot_done(&slot.name).await;
+        }
+    }
+}
+
+/// Reads lines until the end of standard input. A line that is too long is cut, and its rest is a line of its own.
+fn read_lines(sender: &mpsc::Sender<String>) {
+    let mut input = std::io::stdin().lock();
+    loop {
+        let mut bytes = Vec::new();
+        match input.by_ref().take(limits::SERVE_LINE_BYTES_MAX as u64).read_until(b'\n', &mut bytes) {
+            Ok(0) | Err(_) => return,
+            Ok(_) => {}
+        }
+        if sender.blocking_send(String::from_utf8_lossy(&bytes).into_owned()).is_err() {
+            return;
+        }
+    }
+}
+
+async fn bind(address: SocketAddr) -> Result<TcpListener, Failed> {
+    let listener = TcpListener::bind(address).await.map_err(|error| {
+        let why = match error.kind() {
+            std::io::ErrorKind::AddrInUse => "another program listens there".to_owned(),
+            _ => error.to_string(),
+        };
+        Failed::Refused(format!(
+            "error: --usbip {address}: {why}\nhelp: give an address and a port of this host such as 127.0.0.1:3240, or \
+             port 0 for any free one"
+        ))
+    })?;
+    if !address.ip().is_loopback() {
+        complain(format!(
+            "warning: {address} can be reached from other hosts, without encryption or login: whoever reaches it can \
+             use and flash the simulated modules."
+        ));
+    }
+    Ok(listener)
+}

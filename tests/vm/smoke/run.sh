@@ -1,5 +1,5 @@
 # The guest itself: its kernel has the USB drivers, and the shipped binary runs, on simulated modules.
-#vm seconds 240
+#vm seconds 600
 . /scenario/lib.sh
 
 for driver in option1 qcserial; do

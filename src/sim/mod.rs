@@ -49,6 +49,7 @@ mod spec;
 pub mod unit;
 mod usb;
 pub mod usbip;
+pub mod usbredir;
 mod world;
 
 pub use body::{BusAction, BusEvent};

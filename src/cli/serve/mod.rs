@@ -22,7 +22,7 @@ use crate::config::{HardwareKind, Station};
 use crate::domain::limits;
 use crate::host::{Clock, Disk, OsDisk};
 use crate::ledger;
-use crate::sim::{BusAction, Factory, pty, usbip};
+use crate::sim::{BusAction, Factory, pty, usbip, usbredir};
 use control::Control;
 
 /// How often flashed units are looked for, in station time.
@@ -35,11 +35,14 @@ pub(crate) struct ServeArguments {
     /// The station file, with `hardware: simulated`
     station: PathBuf,
     /// Export the modules over USB/IP at this address, for example 127.0.0.1:3240; port 0 for any free one
-    #[arg(long, value_name = "ADDR", required_unless_present = "pty")]
+    #[arg(long, value_name = "ADDR", required_unless_present_any = ["pty", "usbredir"])]
     usbip: Option<SocketAddr>,
     /// Offer the modules' ports as pseudo terminals: DIR/SLOT.edl, .at and .diag
     #[arg(long, value_name = "DIR")]
     pty: Option<PathBuf>,
+    /// Offer the modules to QEMU's usb-redir devices, at a socket for each slot: DIR/SLOT.redir
+    #[arg(long, value_name = "DIR")]
+    usbredir: Option<PathBuf>,
     /// Hand out at most so many units; without it, there is no end
     #[arg(long, value_name = "N")]
     units: Option<u32>,
@@ -103,6 +106,15 @@ async fn serve(arguments: &ServeArguments) -> Result<(), Failed> {
             ))
         })?;
     }
+    let sockets = match &arguments.usbredir {
+        Some(directory) => Some(usbredir::bind(directory, station.slots.iter().map(|slot| &slot.name)).map_err(|error| {
+            Failed::Refused(format!(
+                "error: --usbredir {}: {error}\nhelp: name a directory that this user may write to, with a short path",
+                directory.display()
+            ))
+        })?),
+        None => None,
+    };
     let state = arguments.state.clone().unwrap_or_else(|| station.state.clone());
     disk.create_dir_all(&state)
         .map_err(|error| Failed::Stuck(format!("{}: {}", state.display(), prepare::no_directory(&error))))?;
@@ -122,6 +134,10 @@ async fn serve(arguments: &ServeArguments) -> Result<(), Failed> {
     if let Some(directory) = &arguments.pty {
         started["pty"] = json!(directory.display().to_string());
         tasks.spawn(pty::serve(directory.clone(), factory.exports(), stop.clone()));
+    }
+    if let (Some(sockets), Some(directory)) = (sockets, &arguments.usbredir) {
+        started["usbredir"] = json!(directory.display().to_string());
+        tasks.spawn(usbredir::serve(sockets, factory.exports(), Clock::real(), stop.clone()));
     }
     print(&format!("{started}\n"));
     work(arguments, &station, &factory, &clock).await;

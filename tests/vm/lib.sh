@@ -1,0 +1,100 @@
+#!/bin/busybox sh
+# What scenarios share; it is read by `. /scenario/lib.sh` in the guest.
+set -eu
+
+# A line that `scripts/vm` shows also when the scenario passed.
+say() { echo "# $*"; }
+
+fail() {
+  echo "FAILED: $*"
+  exit 1
+}
+
+# Columns of a report by their names: `columns FILE NAME…`, sorted, without the header, separated by blanks; `-` is an
+# empty value. Reports are RFC 4180; no value asked for here may hold a line feed.
+columns() {
+  file=$1
+  shift
+  tr -d '\r' <"$file" | awk -v names="$*" '
+    function fields(line,   n, c, i, quoted, value) {
+      n = 0; value = ""; quoted = 0
+      for (i = 1; i <= length(line); i++) {
+        c = substr(line, i, 1)
+        if (c == "\"") quoted = !quoted
+        else if (c == "," && !quoted) { f[++n] = value; value = "" }
+        else value = value c
+      }
+      f[++n] = value
+      return n
+    }
+    NR == 1 { n = fields($0); for (i = 1; i <= n; i++) at[f[i]] = i; count = split(names, want, " ")
+      for (i = 1; i <= count; i++) if (!(want[i] in at)) { print "no column " want[i]; exit 1 }
+      next }
+    { fields($0); line = ""
+      for (i = 1; i <= count; i++) { v = f[at[want[i]]]; line = line (i > 1 ? " " : "") (v == "" ? "-" : v) }
+      print line }' | sort
+}
+
+# `same EXPECTED GOT WHAT` compares two files and shows the difference.
+same() {
+  diff -u "$1" "$2" || fail "$3"
+}
+
+# Waits until a command succeeds: `within SECONDS COMMAND…`.
+within() {
+  left=$(($1 * 5))
+  shift
+  until "$@" >/dev/null 2>&1; do
+    left=$((left - 1))
+    [ "$left" -gt 0 ] || return 1
+    usleep 200000
+  done
+}
+
+# Starts the simulated factory in the background: `serve STATION.yaml`. Lines for it go to the file `hands`.
+serve() {
+  mkfifo hands
+  # Opened for both, so that the factory's input never ends.
+  exec 9<>hands
+  stationmaster sim serve "$1" --usbip 127.0.0.1:3240 <&9 >served.log 2>&1 &
+  within 30 grep -q '"serving"' served.log || { cat served.log; fail "nothing is served"; }
+}
+
+# Tells the factory's hands what to do: `hand COMMAND…`, such as `hand unplug A1`.
+hand() {
+  before=$(grep -c '"command"' served.log || true)
+  echo "$*" >&9
+  within 20 eval "[ \$(grep -c '\"command\"' served.log) -gt $before ]" || fail "no answer to: $*"
+  grep '"command"' served.log | tail -n 1 | grep -q '"ok":true' || { tail -n 1 served.log; fail "refused: $*"; }
+}
+
+# The kernel's names of the USB devices with an id: `devices 2c7c:0125`.
+devices() {
+  for device in /sys/bus/usb/devices/*; do
+    [ -e "$device/idVendor" ] || continue
+    [ "$(cat "$device/idVendor"):$(cat "$device/idProduct")" = "$1" ] && basename "$device"
+  done
+  return 0
+}
+
+# The name of the driver that has an interface: `driver 1-1:1.0`.
+driver() {
+  basename "$(readlink "/sys/bus/usb/devices/$1/driver")"
+}
+
+# The serial port of an interface: `tty 1-1:1.2`.
+tty() {
+  for found in "/sys/bus/usb/devices/$1"/ttyUSB*; do
+    [ -e "$found" ] && echo "/dev/$(basename "$found")"
+  done
+  return 0
+}
+
+# Asks a serial port, and prints the answer up to its last line: `ask /dev/ttyUSB2 AT+GSN`.
+ask() {
+  stty -F "$1" raw -echo
+  exec 8<>"$1"
+  printf '%s\r' "$2" >&8
+  timeout 10 awk '{ sub(/\r$/, "") } NF { print } /^(OK|ERROR|\+CME ERROR.*)$/ { exit }' <&8 || true
+  exec 8>&-
+}

@@ -14,10 +14,12 @@ mod package;
 mod places;
 pub mod prepare;
 mod projections;
+pub mod replay;
 mod report;
 mod run;
 mod schema;
 mod sim;
+pub mod trace;
 mod verify;
 
 use std::io::Write;
@@ -79,7 +81,7 @@ enum Command {
     Report(report::ReportCommand),
     /// Check the ledger's chain, and the reports against it
     Verify(verify::VerifyArguments),
-    /// Simulated firmware
+    /// Simulated firmware, and replays of traces
     #[command(subcommand)]
     Sim(sim::SimCommand),
     /// The JSON schema of station or profile files, for editors

@@ -1,4 +1,4 @@
-//! `sim`: simulated firmware.
+//! `sim`: simulated firmware, and simulated modules out of traces.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -14,6 +14,8 @@ use crate::sim::package::{self, PackageSpec, VARIANTS};
 pub(crate) enum SimCommand {
     /// Make a firmware package for simulated modules, or complete a real one with stand-in images
     Package(PackageArguments),
+    /// Play the module's side of a trace to the controller, and compare what it does with what it did then
+    Replay(super::replay::ReplayArguments),
 }
 
 #[derive(Debug, clap::Args)]
@@ -47,7 +49,10 @@ fn variants() -> PossibleValuesParser {
 }
 
 pub(crate) fn run(command: &SimCommand) -> Status {
-    let SimCommand::Package(arguments) = command;
+    let arguments = match command {
+        SimCommand::Package(arguments) => arguments,
+        SimCommand::Replay(arguments) => return super::replay::run(arguments),
+    };
     let disk: Arc<dyn Disk> = Arc::new(OsDisk::new());
     if disk.list(&arguments.out).is_ok_and(|entries| !entries.is_empty()) {
         complain(format!(

@@ -132,8 +132,8 @@ impl Writer {
         match message {
             Message::Event { slot, time, event, hidden } => {
                 self.shared.queued.fetch_sub(hidden.len(), Ordering::Relaxed);
-                self.note_lost(slot, time);
                 self.event(slot, time, event, hidden);
+                self.note_lost(slot, time);
             }
             Message::Fact { time, fact } => self.fact(time, fact),
             Message::Finish(done) => {
@@ -149,6 +149,11 @@ impl Writer {
     }
 
     fn note_lost(&mut self, slot: usize, time: Duration) {
+        let state = &self.slots[slot];
+        if state.run.is_none() && state.appeared.is_none() && state.continues.is_none() {
+            // What was lost may be of the run that has still to appear here.
+            return;
+        }
         let lines = self.shared.lost[slot].swap(0, Ordering::Relaxed);
         if lines > 0 {
             self.route(slot, time, Event::Gap { lines }, Vec::new());

@@ -6,4 +6,5 @@ mod harness;
 
 mod edits;
 mod format;
+mod gaps;
 mod replays;

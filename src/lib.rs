@@ -12,6 +12,7 @@
 //! | [`firmware`] | package directories |
 //! | [`ledger`] | the append-only, hash-chained record of all facts |
 //! | [`vault`] | the store of EFS backups |
+//! | [`trace`] | what went over the wires of a run, written down and played back |
 //! | [`controller`] | slots, runs, permits, recovery |
 //! | [`sim`] | the virtual factory |
 //! | [`report`], [`metrics`], [`web`] | what people and Prometheus read |
@@ -29,5 +30,6 @@ pub mod metrics;
 pub mod protocol;
 pub mod report;
 pub mod sim;
+pub mod trace;
 pub mod vault;
 pub mod web;

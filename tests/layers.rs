@@ -17,6 +17,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("firmware", &["domain", "protocol", "host", "config", "hardware"]),
     ("ledger", &["domain", "protocol", "host", "config", "hardware"]),
     ("vault", &["domain", "protocol", "host", "config", "hardware"]),
+    // A tap must know the protocols to tell talk from content.
+    ("trace", &["domain", "protocol", "host", "hardware"]),
     ("controller", &["domain", "protocol", "host", "config", "hardware", "firmware", "ledger", "vault"]),
     // Its wire bytes are its own, so that a wrong encoder cannot agree with itself.
     ("sim", &["domain", "host", "hardware"]),
@@ -34,6 +36,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "firmware",
             "ledger",
             "vault",
+            "trace",
             "controller",
             "sim",
             "report",
@@ -48,7 +51,7 @@ const AT_HOME: &[(&str, &[&str], &str)] = &[
     ("serde_yaml::", &["config/yaml"], "one file alone names the YAML crate"),
     ("saphyr_parser::", &["config/yaml"], "one file alone names the YAML crate"),
     ("rusqlite::", &["ledger/"], "SQLite is the ledger's index and nothing else"),
-    ("zstd::", &["vault/"], "only backups are compressed"),
+    ("zstd::", &["vault/", "trace/payloads"], "only what was read of modules is compressed"),
     ("prometheus::", &["metrics"], "metrics are made in one place"),
     ("axum::", &["web/"], "HTTP is served in one place"),
     ("indicatif::", &["cli/"], "only the command line draws on a terminal"),

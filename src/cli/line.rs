@@ -83,7 +83,7 @@ pub(crate) async fn look_at_host() -> Result<Listing, String> {
 ///
 /// # Errors
 /// A sentence for people.
-async fn start(
+pub(super) async fn start(
     station: &Station,
     clock: &Clock,
     disk: &Arc<dyn Disk>,

@@ -15,11 +15,13 @@ mod package;
 mod places;
 pub mod prepare;
 mod projections;
+pub mod replay;
 mod report;
 mod run;
 mod schema;
 mod serve;
 mod sim;
+pub mod trace;
 mod verify;
 
 use std::io::Write;
@@ -81,7 +83,7 @@ enum Command {
     Report(report::ReportCommand),
     /// Check the ledger's chain, and the reports against it
     Verify(verify::VerifyArguments),
-    /// Simulated firmware, and simulated modules for other programs
+    /// Simulated firmware, simulated modules for other programs, and replays of traces
     #[command(subcommand)]
     Sim(sim::SimCommand),
     /// The JSON schema of station or profile files, for editors

@@ -49,6 +49,8 @@ pub(crate) struct RunArguments {
     /// How long /metrics is still served after the end, in seconds, so that the last scrape sees the last unit
     #[arg(long, value_name = "SECONDS", default_value_t = 2)]
     linger: u64,
+    #[command(flatten)]
+    trace: super::trace::TraceArguments,
     /// Print the result as one JSON document on standard output
     #[arg(long)]
     json: bool,
@@ -176,11 +178,15 @@ async fn work(arguments: &RunArguments, prepared: Prepared, listener: Option<Tcp
         Some(listener) => Some(serve(listener, projections.metrics(), ledger.clone())?),
         None => None,
     };
+    let hardware = (Arc::clone(&line.bus), Arc::clone(&line.power));
+    let traces = super::trace::Traces::start(&arguments.trace, (&station, &products), &disk, &clock, hardware)
+        .map_err(Failed::Refused)?;
+    traces.follow(&ledger);
     let controller = Controller::start(Parts {
         station: Arc::clone(&station),
         products,
-        bus: Arc::clone(&line.bus),
-        power: Arc::clone(&line.power),
+        bus: traces.bus(),
+        power: traces.power(),
         clock: clock.clone(),
         random: Random::from_host(),
         ledger: ledger.clone(),
@@ -199,6 +205,7 @@ async fn work(arguments: &RunArguments, prepared: Prepared, listener: Option<Tcp
     let ended = controller.run().await;
     signals.abort();
     let reported = following.finish().await;
+    traces.finish(&ledger).await;
     display.finish().await;
     line.stop();
     ended?;

@@ -1,4 +1,4 @@
-//! `sim`: simulated firmware, and simulated modules for other programs.
+//! `sim`: simulated firmware, and simulated modules for other programs or out of traces.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -20,6 +20,8 @@ pub(crate) enum SimCommand {
     Serve(ServeArguments),
     /// Attach served modules to this host's USB stack, and keep them attached (Linux, as root)
     Attach(AttachArguments),
+    /// Play the module's side of a trace to the controller, and compare what it does with what it did then
+    Replay(super::replay::ReplayArguments),
 }
 
 #[derive(Debug, clap::Args)]
@@ -57,6 +59,7 @@ pub(crate) fn run(command: &SimCommand) -> Status {
         SimCommand::Package(arguments) => package(arguments),
         SimCommand::Serve(arguments) => serve::run(arguments),
         SimCommand::Attach(arguments) => attach::run(arguments),
+        SimCommand::Replay(arguments) => super::replay::run(arguments),
     }
 }
 

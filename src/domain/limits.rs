@@ -185,6 +185,28 @@ pub const USB_ENDPOINTS_MAX: usize = 30;
 pub const USB_TRANSFER_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Most transfers of one pipe that are in flight, each way.
 pub const USB_TRANSFERS_MAX: usize = 64;
+/// Most bytes of the trace of one run; at the bound the trace says so and stops.
+pub const TRACE_RUN_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// Longest line of a trace, in bytes. What does not fit counts as a line that was lost.
+pub const TRACE_LINE_BYTES_MAX: usize = 512 * 1024;
+/// Most bytes of the file with what the trace of one run leaves out, compressed.
+pub const TRACE_PAYLOAD_BYTES_MAX: u64 = 512 * 1024 * 1024;
+/// Most bytes of payload of one transfer, before compression.
+pub const TRACE_PAYLOAD_TRANSFER_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Events that may wait for the writer of traces; further ones are lost, and the trace says how many.
+pub const TRACE_QUEUE_EVENTS: usize = 8192;
+/// Bytes of payload that may wait with them.
+pub const TRACE_QUEUE_BYTES: usize = 32 * 1024 * 1024;
+/// Bytes of events of one slot that are kept until it is known to which run they belong.
+pub const TRACE_PENDING_BYTES: usize = 1024 * 1024;
+/// A module that was away for so long begins a new trace; a restart is over by then.
+pub const TRACE_ABSENCE_MAX: Duration = Duration::from_secs(180);
+/// Longest read that may be a partition table, in bytes.
+pub const TRACE_LAYOUT_BYTES_MAX: u64 = 4 * 1024 * 1024;
+/// How long a replay goes on in virtual time after the trace has ended: longer than anything the controller waits for.
+pub const TRACE_REPLAY_EXTRA: Duration = Duration::from_secs(2 * 3600);
+/// Places in which one trace may ask for the same stretch of a page of an image.
+pub const TRACE_STRETCHES_MAX: usize = 64;
 
 /// Bulk transfers in flight per slot, each way.
 pub const TRANSFERS_IN_FLIGHT: usize = 4;

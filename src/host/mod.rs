@@ -14,4 +14,4 @@ pub use clock::{Clock, Elapsed};
 pub use disk::{AppendFile, Disk, Entry, EntryKind, LockGuard, ReadAt, WriteAt};
 pub use memory_disk::{FailKind, MemoryDisk};
 pub use os_disk::OsDisk;
-pub use random::Random;
+pub use random::{Random, Veil};

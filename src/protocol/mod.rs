@@ -9,6 +9,7 @@
 //! answers nonsense with a typed error whose `code()` is what the operator sees.
 
 pub mod at;
+pub mod content;
 pub mod diag;
 pub mod firehose;
 pub mod plan;

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use stationmaster::cli::prepare;
+use stationmaster::cli::trace::Traces;
 use stationmaster::config::{PowerKind, Station};
 use stationmaster::controller::{Controller, End, Handle, Parts, Product};
 use stationmaster::domain::{BatchId, Fact, Outcome, RunRecord};
@@ -27,6 +28,8 @@ pub(crate) struct Line {
     pub(crate) clock: Clock,
     pub(crate) factory: Arc<Factory>,
     pub(crate) products: Vec<Product>,
+    /// What writes down what goes over the wires, where anything does.
+    pub(crate) traces: Option<Traces>,
 }
 
 /// A controller at work on a line.
@@ -108,7 +111,7 @@ impl Line {
         let spec = FactorySpec { pacing, ..specification(&station, units) };
         let factory = Factory::start(spec, clock.clone(), Arc::clone(&disk), Random::seeded(1));
         let factory = factory.await.expect("a virtual factory");
-        Self { station, disk, clock, factory: Arc::new(factory), products }
+        Self { station, disk, clock, factory: Arc::new(factory), products, traces: None }
     }
 
     /// Puts a controller to work.
@@ -127,13 +130,17 @@ impl Line {
         )
         .await
         .expect("a ledger");
+        if let Some(traces) = &self.traces {
+            traces.follow(&ledger);
+        }
         let controller = Controller::start(Parts {
             station: Arc::clone(&self.station),
             products: self.products.clone(),
-            bus: self.factory.bus(),
-            power: match self.station.power {
-                PowerKind::Hub => self.factory.power(),
-                PowerKind::None => Arc::new(NoPower),
+            bus: self.traces.as_ref().map_or_else(|| self.factory.bus(), Traces::bus),
+            power: match (&self.traces, self.station.power) {
+                (Some(traces), _) => traces.power(),
+                (None, PowerKind::Hub) => self.factory.power(),
+                (None, PowerKind::None) => Arc::new(NoPower),
             },
             clock: self.clock.clone(),
             random: Random::seeded(2),
@@ -191,6 +198,9 @@ impl Work {
         // Finished units are taken out before anybody goes on.
         line.clock.sleep(Duration::from_secs(10)).await;
         operator.abort();
+        if let Some(traces) = &line.traces {
+            traces.finish(&ledger).await;
+        }
         ledger.close().await;
         (end, line.entries())
     }

@@ -171,6 +171,8 @@ impl Work {
                 return Err(Stopped::Left("the module is changing its mode"));
             }
             Err(failure) => {
+                // It is refused as it came, not for how it comes back from the question.
+                self.undo_question().await;
                 self.begin(&device.key.chain, None).await?;
                 return Err(failure.into());
             }

@@ -1,8 +1,8 @@
 //! The simulated modules over USB/IP, so that another program, or the kernel's own USB stack through `vhci_hcd`, has
 //! them as if they were real. The protocol is that of Linux' `Documentation/usb/usbip_protocol.rst`, version 1.1.1.
 //!
-//! [`codec`](self::codec) is bytes and nothing else, [`server`](self::server) the connections; what a device answers
-//! is in [`usb`](super::usb). [`client`](self::client) asks a server for its list and imports a device, for those
+//! [`codec`] is bytes and nothing else, [`server`] the connections; what a device answers
+//! is in [`usb`](super::usb). [`client`] asks a server for its list and imports a device, for those
 //! who hand them to this host's kernel.
 //!
 //! A slot has one bus id per side, whatever is plugged into it: `1-3` is the USB 2 side of the third slot of the

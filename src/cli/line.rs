@@ -45,7 +45,7 @@ impl Line {
                 (Arc::new(bus), Arc::new(HubPower::new(Sysfs::default())), None)
             }
             HardwareKind::Simulated => {
-                let factory = start(station, clock, disk, state, units).await?;
+                let factory = start(station, clock, disk, state, units, false).await?;
                 clear_finished(&factory, ledger).await?;
                 (factory.bus(), factory.power(), Some(factory))
             }
@@ -89,9 +89,11 @@ pub(super) async fn start(
     disk: &Arc<dyn Disk>,
     state: &Path,
     units: Option<u32>,
+    full_speed: bool,
 ) -> Result<Factory, String> {
     let spec = prepare::factory(station, state, units).ok_or("the station file describes no simulation")?;
     let random = Random::seeded(spec.seed);
+    let spec = crate::sim::FactorySpec { full_speed, ..spec };
     Factory::start(spec, clock.clone(), Arc::clone(disk), random)
         .await
         .map_err(|error| format!("the simulated line: {error}"))
@@ -144,7 +146,7 @@ pub(crate) async fn look(station: &Station, disk: &Arc<dyn Disk>, state: &Path) 
     };
     let scale = station.simulation.as_ref().map_or(1, |simulation| simulation.time_scale);
     let clock = Clock::scaled(scale.max(100));
-    let factory = start(station, &clock, &disk, state, Some(0)).await?;
+    let factory = start(station, &clock, &disk, state, Some(0), false).await?;
     let bus = factory.bus();
     let deadline = clock.now() + SETTLE;
     loop {

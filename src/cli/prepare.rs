@@ -158,6 +158,7 @@ pub fn factory(station: &Station, state: &Path, units: Option<u32>) -> Option<Fa
             FlashStore::Memory => Flash::Memory,
             FlashStore::Files => Flash::Files(state.join("sim").join("units")),
         },
+        full_speed: false,
         state: state.to_path_buf(),
     })
 }

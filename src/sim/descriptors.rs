@@ -11,6 +11,8 @@ use crate::hardware::{EndpointKind, Interface, Speed};
 pub(super) const EDL_INTERFACE: u8 = 0;
 /// `wMaxPacketSize` of bulk endpoints at high speed.
 const PACKET_HIGH: u16 = 512;
+/// Most `wMaxPacketSize` of any endpoint but an isochronous one at full speed (USB 2.0, 5.7.3 and 5.8.3).
+const PACKET_FULL: u16 = 64;
 /// `bcdUSB` of SuperSpeed devices, and what they say when they run at high speed.
 const USB_3: u16 = 0x0300;
 const USB_2_1: u16 = 0x0210;
@@ -89,6 +91,15 @@ impl Face {
         }
         self
     }
+
+    /// The same at full speed.
+    pub(super) fn at_full_speed(self) -> Self {
+        let mut face = self.at_high_speed();
+        for endpoint in face.interfaces.iter_mut().flat_map(|interface| &mut interface.endpoints) {
+            endpoint.packet_bytes = endpoint.packet_bytes.min(PACKET_FULL);
+        }
+        face
+    }
 }
 
 #[cfg(test)]
@@ -122,6 +133,8 @@ mod tests {
                 assert!(matches!(normal.mode(), DeviceMode::Normal(found) if found.name == model.family));
                 let slow = Face::normal(model, chip).at_high_speed();
                 assert!(slow.interfaces.iter().flat_map(|i| &i.endpoints).all(|end| end.packet_bytes <= 512));
+                let slowest = Face::normal(model, chip).at_full_speed();
+                assert!(slowest.interfaces.iter().flat_map(|i| &i.endpoints).all(|end| end.packet_bytes <= 64));
                 assert!(matches!(record(Face::edl(model, chip)).mode(), DeviceMode::Edl { interface: EDL_INTERFACE }));
                 assert!(matches!(record(Face::dump(model, chip)).mode(), DeviceMode::MemoryDump));
             }

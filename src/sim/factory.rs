@@ -100,6 +100,9 @@ impl Factory {
     pub async fn start(spec: FactorySpec, clock: Clock, disk: Arc<dyn Disk>, random: Random) -> Result<Self, SimError> {
         faults::check(&spec.faults)?;
         let world = World::new(&spec.slots, clock.clone(), random)?;
+        if spec.full_speed {
+            world.limit_to_full_speed();
+        }
         let (incident_sender, incidents) = mpsc::channel(INCIDENTS_MAX);
         let shop = Arc::new(Shop::new(ShopParts {
             seed: spec.seed,

@@ -101,6 +101,8 @@ pub struct FactorySpec {
     pub pacing: Pacing,
     /// Where flash lies.
     pub flash: Flash,
+    /// The modules run at full speed, as behind hubs that can do no more.
+    pub full_speed: bool,
     /// Where the line's counter and what is in which slot are kept (`sim/line.json` below it).
     pub state: PathBuf,
 }

@@ -53,6 +53,7 @@ struct Inner {
     slots: Vec<Place>,
     hubs: Vec<Hub>,
     supplies: BTreeMap<u32, watch::Sender<Supply>>,
+    full_speed: bool,
     sessions: u64,
     generations: u64,
     root_busy_until: BTreeMap<PortChain, Duration>,
@@ -127,6 +128,7 @@ impl World {
             slots: places.collect(),
             hubs: hubs_of(slots),
             supplies: BTreeMap::new(),
+            full_speed: false,
             sessions: 0,
             generations: 0,
             root_busy_until: BTreeMap::new(),
@@ -142,6 +144,11 @@ impl World {
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// From now on modules run at full speed.
+    pub(super) fn limit_to_full_speed(&self) {
+        self.inner().full_speed = true;
     }
 
     pub(super) fn hints(&self) -> watch::Receiver<u64> {
@@ -278,19 +285,24 @@ impl World {
     pub(super) fn attach(self: &Arc<Self>, unit: u32, face: Face) -> Attachment {
         let mut inner = self.inner();
         inner.sessions += 1;
-        let session = inner.sessions;
+        let (session, full_speed) = (inner.sessions, inner.full_speed);
         let Some(place) = inner.slots.iter_mut().find(|place| place.unit == Some(unit)) else {
             return Attachment { world: self.clone(), session, root: None, links: face_links(&face, true) };
         };
         place.detach();
         let (chain, face) = match (&place.slot.usb3, face.side) {
-            (Some(usb3), Side::Usb3) => (usb3.clone(), face),
+            (Some(usb3), Side::Usb3) if !full_speed => (usb3.clone(), face),
+            _ if full_speed => (place.slot.usb2.clone(), face.at_full_speed()),
             _ => (place.slot.usb2.clone(), face.at_high_speed()),
         };
         let links = face_links(&face, false);
         let root = (chain.side() == Side::Usb2).then(|| chain.root_port());
         let record = DeviceRecord {
-            speed: if chain.side() == Side::Usb3 { Speed::Super } else { Speed::High },
+            speed: match chain.side() {
+                Side::Usb3 => Speed::Super,
+                Side::Usb2 if full_speed => Speed::Full,
+                Side::Usb2 => Speed::High,
+            },
             key: DeviceKey { chain, session },
             vendor_id: face.vendor_id,
             product_id: face.product_id,

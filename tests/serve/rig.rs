@@ -46,6 +46,7 @@ impl Rig {
             faults: Vec::new(),
             pacing: Pacing::Instant,
             flash: Flash::Memory,
+            full_speed: false,
             state: PathBuf::from("/state"),
         };
         let disk = Arc::new(MemoryDisk::new());

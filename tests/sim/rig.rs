@@ -49,6 +49,7 @@ pub(crate) fn spec(kinds: &[(&str, &str)], slots: u8) -> FactorySpec {
         faults: Vec::new(),
         pacing: Pacing::Real,
         flash: Flash::Memory,
+        full_speed: false,
         state: PathBuf::from("/state"),
     }
 }

@@ -43,6 +43,9 @@ pub(crate) struct ServeArguments {
     /// Offer the modules to QEMU's usb-redir devices, at a socket for each slot: DIR/SLOT.redir
     #[arg(long, value_name = "DIR")]
     usbredir: Option<PathBuf>,
+    /// The modules run at full speed: QEMU's hubs carry no more
+    #[arg(long)]
+    full_speed: bool,
     /// Hand out at most so many units; without it, there is no end
     #[arg(long, value_name = "N")]
     units: Option<u32>,
@@ -122,7 +125,9 @@ async fn serve(arguments: &ServeArguments) -> Result<(), Failed> {
     let _lock = ledger::lock(disk.as_ref(), &state.join("ledger"))
         .map_err(|error| Failed::Stuck(format!("{}: {error}", state.display())))?;
     let clock = Clock::scaled(station.simulation.as_ref().map_or(1, |simulation| simulation.time_scale));
-    let factory = line::start(&station, &clock, &disk, &state, arguments.units).await.map_err(Failed::Stuck)?;
+    let factory = line::start(&station, &clock, &disk, &state, arguments.units, arguments.full_speed)
+        .await
+        .map_err(Failed::Stuck)?;
     let stop = CancellationToken::new();
     let tasks = TaskTracker::new();
     let mut started = json!({ "event": "serving", "slots": station.slots.len() });

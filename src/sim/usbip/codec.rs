@@ -35,7 +35,9 @@ const NO_PACKETS: u32 = u32::MAX;
 const FLAG_SHORT_NOT_OK: u32 = 0x0001;
 const FLAG_ZERO_PACKET: u32 = 0x0040;
 
-/// `speed` of a high-speed device (`enum usb_device_speed` of Linux).
+/// `speed` of a full-speed device (`enum usb_device_speed` of Linux).
+pub const SPEED_FULL: u32 = 2;
+/// `speed` of a high-speed device.
 pub const SPEED_HIGH: u32 = 3;
 /// `speed` of a SuperSpeed device.
 pub const SPEED_SUPER: u32 = 5;
@@ -134,7 +136,7 @@ pub struct DeviceInfo {
     pub busnum: u32,
     /// Its number there.
     pub devnum: u32,
-    /// Its speed: [`SPEED_HIGH`], [`SPEED_SUPER`].
+    /// Its speed: [`SPEED_FULL`], [`SPEED_HIGH`], [`SPEED_SUPER`].
     pub speed: u32,
     /// `idVendor`.
     pub vendor_id: u16,

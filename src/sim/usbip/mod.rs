@@ -13,5 +13,5 @@ mod codec;
 mod server;
 
 pub use client::{ClientError, import, list};
-pub use codec::{DeviceInfo, SPEED_HIGH, SPEED_SUPER};
+pub use codec::{DeviceInfo, SPEED_FULL, SPEED_HIGH, SPEED_SUPER};
 pub use server::{Exports, serve};

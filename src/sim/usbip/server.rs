@@ -20,7 +20,7 @@ use tokio_util::task::TaskTracker;
 use super::super::usb::descriptors::CONFIGURATION;
 use super::super::usb::{Completion, Direction, Ending, Transfer, UsbDevice};
 use super::super::world::{Export, World};
-use super::codec::{self, Command, DeviceInfo, Request, SPEED_HIGH, SPEED_SUPER, Submit};
+use super::codec::{self, Command, DeviceInfo, Request, SPEED_FULL, SPEED_HIGH, SPEED_SUPER, Submit};
 use super::codec::{ECONNRESET, ENOENT, ENOMEM, EOVERFLOW, EPIPE, EREMOTEIO};
 use crate::domain::{Side, limits};
 use crate::hardware::{HardwareError, Speed};
@@ -68,7 +68,11 @@ fn info(export: &Export) -> DeviceInfo {
         busid: format!("{busnum}-{number}"),
         busnum,
         devnum: number,
-        speed: if export.record.speed == Speed::Super { SPEED_SUPER } else { SPEED_HIGH },
+        speed: match export.record.speed {
+            Speed::Full => SPEED_FULL,
+            Speed::High => SPEED_HIGH,
+            Speed::Super => SPEED_SUPER,
+        },
         vendor_id: export.face.vendor_id,
         product_id: export.face.product_id,
         bcd_device: export.face.bcd_device,

@@ -1,0 +1,46 @@
+# Modules behind nested hubs whose ports have a switch: found by their place, flashed, proven, and started again by
+# their supply.
+#vm seconds 600
+#vm memory 2048
+#vm qemu -device qemu-xhci,id=x -device usb-hub,id=h1,bus=x.0,port=1,port-power=on -device usb-hub,id=h2,bus=x.0,port=1.2,port-power=on -chardev socket,id=a1,path=@RUN@/A1.redir,reconnect=1 -device usb-redir,chardev=a1,bus=x.0,port=1.2.1 -chardev socket,id=a2,path=@RUN@/A2.redir,reconnect=1 -device usb-redir,chardev=a2,bus=x.0,port=1.3
+. /scenario/lib.sh
+
+both() { [ "$(devices 2c7c:0125 | wc -l)" -eq 2 ]; }
+within 90 both || { lsusb; fail "there are not two modules in normal mode"; }
+# The port chain of each: the controller's device, the side of the root hub, the ports.
+chain() {
+  path=$(readlink -f "/sys/bus/usb/devices/$1")
+  controller=$(basename "${path%%/usb[0-9]*}")
+  echo "pci-$controller/usb2/${1#*-}"
+}
+for device in $(devices 2c7c:0125); do
+  case "$device" in
+    *-1.2.1 | *-?.2.1) a1=$(chain "$device") ;;
+    *) a2=$(chain "$device") ;;
+  esac
+done
+say "A1 at $a1, A2 at $a2"
+
+cp -r /project/profiles .
+sed -i 's/megabytes: .*/megabytes: 1/' profiles/*.yaml
+real_profiles
+cat >station.yaml <<YAML
+name: hubs
+hardware: usb
+power: hub
+profiles: [real/eg25-g.yaml]
+state: state
+reports: reports
+slots:
+  - { name: A1, usb2: $a1 }
+  - { name: A2, usb2: $a2 }
+YAML
+stationmaster devices station.yaml
+stationmaster run station.yaml --batch HUBS --units 2 --listen off --linger 0 >run.log 2>&1 || {
+  cat run.log
+  tail -n 40 state/ledger/*.jsonl | cut -c1-400
+  fail "not all passed"
+}
+columns reports/HUBS.csv slot outcome code flags detail >got
+printf '%s\n' 'A1 PASS - - -' 'A2 PASS - - -' >expected
+same expected got "the report is not what it must be"

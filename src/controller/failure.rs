@@ -66,6 +66,8 @@ pub(crate) fn ending(code: FailureCode, phase: Phase, changed: bool) -> Ending {
         C::Unplugged | C::HubLost | C::Stopped | C::UnitSwapped if changed => Ending::Interrupted,
         C::Internal | C::DiskFailed if changed => Ending::Interrupted,
         C::Unplugged | C::HubLost | C::Stopped => Ending::Finished(Outcome::Aborted),
+        // Nothing was written in this pass: it goes on once the package is what it was.
+        C::PackageChanged if changed && phase < Phase::Flash => Ending::Interrupted,
         C::PortBusy | C::UsbError | C::Internal | C::DiskFailed | C::PackageChanged => Ending::Finished(Outcome::Error),
         C::EdlSilent if changed => Ending::Finished(Outcome::Error),
         _ if changed && code.blame() == Blame::Package => Ending::Interrupted,
@@ -133,6 +135,7 @@ mod tests {
         assert_eq!(ending(FailureCode::Internal, Phase::Identify, false), Ending::Finished(Outcome::Error));
         assert_eq!(ending(FailureCode::Internal, Phase::Flash, true), Ending::Interrupted);
         assert_eq!(ending(FailureCode::PackageChanged, Phase::Flash, true), Ending::Finished(Outcome::Error));
+        assert_eq!(ending(FailureCode::PackageChanged, Phase::Load, true), Ending::Interrupted);
         assert_eq!(ending(FailureCode::PackageChanged, Phase::Load, false), Ending::Finished(Outcome::Error));
     }
 

@@ -157,6 +157,11 @@ impl Slot {
 
     async fn await_change(&mut self) {
         let floor = Arc::clone(&self.floor);
+        // That it went and came back because it was asked for its chip is no change.
+        let is_back = matches!(self.view.borrow().module(), Some((_, DeviceMode::Normal(_))));
+        if is_back {
+            self.view.mark_unchanged();
+        }
         tokio::select! {
             biased;
             () = floor.stop.until_gentle() => {}
@@ -243,7 +248,12 @@ impl Slot {
             }
             WalkEnd::Swapped(guest) => {
                 let detail = format!("another module ({}) is in the slot", guest.identity.imei_text);
-                self.interrupt(draft, Failure::new(FailureCode::Unplugged, detail)).await?;
+                let left = Failure::new(FailureCode::Unplugged, detail);
+                match draft.is_changed() {
+                    true => self.interrupt(draft, left).await?,
+                    // Only verified: its owner comes again and begins anew.
+                    false => self.finish(draft, Outcome::Aborted, Some(left)).await?,
+                }
                 self.hold_guest(*guest).await?;
                 Ok(Next::Settled)
             }
@@ -356,14 +366,14 @@ impl Slot {
         tracing::warn!(run = %record.run, slot = %record.slot, code = %failure.code, detail = failure.detail,
             "run interrupted");
         let (run, batch) = (record.run, record.batch);
-        if batch == self.floor.batch {
-            self.floor.quota.interrupted(run);
-        }
         self.interrupted = Some((run, self.interrupted.filter(|(last, _)| *last == run).map_or(0, |(_, n)| n)));
         self.floor
             .ledger
             .append(Fact::RunInterrupted { run, phase: record.phase, code: failure.code, detail: failure.detail })
             .await?;
+        if batch == self.floor.batch {
+            self.floor.quota.interrupted(run);
+        }
         self.floor.board.update(self.index, |status| {
             status.state = SlotState::Interrupted;
             status.run = Some(run);

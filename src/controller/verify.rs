@@ -8,7 +8,7 @@ use super::floor::Product;
 use super::session::at::AtSession;
 use super::work::{Arrival, Edl, Work};
 use crate::config::Timeouts;
-use crate::domain::{ChipId, Fact, FailureCode, Identity, Measurement, Phase};
+use crate::domain::{Blame, ChipId, Fact, FailureCode, Identity, Measurement, Phase};
 use crate::hardware::{DeviceKey, DeviceMode, DeviceRecord};
 use crate::protocol::at::Final;
 use crate::protocol::sahara::ChipInfo;
@@ -102,9 +102,12 @@ impl Work {
         match self.contact(&mut device, &mut interface, &timeouts).await {
             Ok(info) if info.chip != chip => {
                 self.edl = Edl::None;
-                Failure::new(FailureCode::UnitSwapped, format!("chip {} in download mode where {chip} was", info.chip))
+                // Where nothing was changed the run's own unit was only taken out.
+                let is_changed = self.draft.is_changed();
+                let code = if is_changed { FailureCode::UnitSwapped } else { FailureCode::Unplugged };
+                Failure::new(code, format!("chip {} in download mode where {chip} was", info.chip))
             }
-            Err(failure) if matches!(failure.code, FailureCode::Unplugged | FailureCode::HubLost) => failure,
+            Err(failure) if failure.code.blame() != Blame::Unit => failure,
             Ok(_) | Err(_) => no_reboot,
         }
     }

@@ -8,7 +8,7 @@ use super::identify::FACTORY_TEST_MODE;
 use super::verify::{Guest, Verdict};
 use super::work::Work;
 use crate::config::Timeouts;
-use crate::domain::{Fact, FailureCode, Family, Identity, Imei, Phase, RunState};
+use crate::domain::{Blame, Fact, FailureCode, Family, Identity, Imei, Phase, RunState};
 use crate::hardware::{DeviceMode, DeviceRecord};
 use crate::ledger::{OpenRun, UnfinishedRun};
 use crate::protocol::sahara::ChipInfo;
@@ -98,6 +98,14 @@ impl Work {
         match self.put_back(&timeouts).await {
             Ok(()) => failure,
             Err(back) if matches!(back.code, FailureCode::Unplugged | FailureCode::HubLost) => failure,
+            // What was refused for another reason than the unit is not billed to it afterwards.
+            Err(back)
+                if failure.code.quarantines()
+                    || failure.code.blame() != Blame::Unit
+                    || back.code.blame() != Blame::Unit =>
+            {
+                Failure::new(failure.code, format!("{}; then: {}", failure.detail, back.detail))
+            }
             Err(back) => {
                 self.draft.enter(Phase::Reset);
                 let detail = format!("{}: {}; then: {}", failure.code, failure.detail, back.detail);
@@ -135,9 +143,16 @@ impl Work {
             self.floor.active.seen_elsewhere(open.run);
             return Err(Stopped::Left("the run of this unit is still open in another slot"));
         }
-        let is_interrupted = open.is_some_and(|open| open.state == RunState::Interrupted);
+        let is_interrupted = open.as_ref().is_some_and(|open| open.state == RunState::Interrupted);
+        if let Some(open) = open.as_ref().filter(|_| is_interrupted)
+            && self.floor.product_named(&open.profile).is_none()
+        {
+            return Err(Stopped::Left("no profile of this station belongs to the unit's open run"));
+        }
+        // An IMEI that no run knows may be that of a unit which came back damaged, too.
+        let is_suspect = may_be_damaged(&identified) || (may_begin && identified.is_ok() && open.is_none());
         let mut asked = None;
-        if is_interrupted || (may_be_damaged(&identified) && self.floor.has_interrupted().await?) {
+        if is_interrupted || (is_suspect && self.floor.has_interrupted().await?) {
             let timeouts = self.timeouts_for(family);
             self.draft.update(|record| record.before = identified.as_ref().ok().cloned());
             match self.reach_edl(&device, family, &timeouts).await {
@@ -373,7 +388,15 @@ impl Work {
                 table = Some(stored_table(&self.floor.vault, stored).await?);
             }
             let source = table.as_deref().map_or(TableSource::Module, TableSource::Backup);
-            let bound = self.load(&device, product, source).await?;
+            let has_fitted = self.draft.is_changed()
+                && self.resumed.as_ref().is_none_or(|open| open.package_digest == product.package.digest());
+            let bound = self.load(&device, product, source).await.map_err(|failure| match failure.code {
+                // This very package was begun with: it is the module that does not take it any more.
+                FailureCode::LoaderRejected | FailureCode::GeometryMismatch if has_fitted => {
+                    Failure::new(FailureCode::EdlSilent, failure.detail)
+                }
+                _ => failure,
+            })?;
             if let Some(open) = &self.resumed
                 && let Some(left) = bound.plan.summary().first_uncovered(&open.plan)
             {

@@ -19,7 +19,7 @@ use super::store::Store;
 /// The file's name in the state directory.
 pub(super) const FILE: &str = "index.sqlite";
 /// Changes with every change of the tables or of what is written into them.
-const VERSION: i64 = 3;
+const VERSION: i64 = 4;
 
 const SCHEMA: &str = "
     CREATE TABLE state (one INTEGER PRIMARY KEY, version INTEGER NOT NULL, clean INTEGER NOT NULL,

@@ -222,7 +222,7 @@ impl Ledger {
         self.ask(move |index| index.imei_holder(imei)).await
     }
 
-    /// The last finished run of a chip, with the backup that it took.
+    /// The last finished run of a chip that took a backup, with that; the last one where none did.
     ///
     /// # Errors
     /// As [`Ledger::open_runs`].

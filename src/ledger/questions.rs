@@ -69,8 +69,9 @@ impl Index {
         let refused = |holder, code| {
             let ClaimRequest { run, chip, imei, .. } = *request;
             let mut facts = vec![Fact::ClaimRefused { run, chip, imei, holder, code }];
-            if code == FailureCode::ImeiDuplicate && self.may_still_be_shipped(holder)? {
-                facts.push(Fact::Quarantined { run: holder, code, other: Some(run) });
+            if code == FailureCode::ImeiDuplicate {
+                let still = self.may_still_be_shipped(holder, imei)?;
+                facts.extend(still.into_iter().map(|held| Fact::Quarantined { run: held, code, other: Some(run) }));
             }
             Ok(Decision { answer: ClaimAnswer::Refused { holder, code }, facts })
         };
@@ -78,7 +79,10 @@ impl Index {
             if claim.chip == request.chip && claim.imei == request.imei {
                 return Ok(Decision { answer: ClaimAnswer::Granted { attempt: claim.attempt }, facts: Vec::new() });
             }
-            return refused(request.run, FailureCode::UnitSwapped);
+            // The same IMEI on another chip is no guest but a clone.
+            let is_clone = claim.imei == request.imei;
+            let code = if is_clone { FailureCode::ImeiDuplicate } else { FailureCode::UnitSwapped };
+            return refused(request.run, code);
         }
         let (chip, imei) = (request.chip.to_string(), request.imei.to_string());
         let other_chip = "SELECT run FROM claims WHERE imei = ?1 AND chip <> ?2 ORDER BY seq DESC LIMIT 1";
@@ -119,15 +123,22 @@ impl Index {
         Ok(contested.map(|other| Fact::Quarantined { run: record.run, code, other: Some(other) }))
     }
 
-    /// Whether a run is finished and neither its record nor an amendment sets its unit aside.
-    fn may_still_be_shipped(&self, run: RunId) -> Result<bool, LedgerError> {
-        let sql = "SELECT 1 FROM runs WHERE run = ?1 AND finished NOT NULL AND run NOT IN (SELECT run FROM set_aside)";
-        Ok(self.connection.query_row(sql, [run.to_string()], |_| Ok(())).optional()?.is_some())
+    /// The finished runs that a second chip with their IMEI throws doubt on: the one that holds the claim, and every one
+    /// that passed; not those whose record or an amendment sets the unit aside already.
+    fn may_still_be_shipped(&self, holder: RunId, imei: Imei) -> Result<Vec<RunId>, LedgerError> {
+        let sql = "SELECT run FROM runs WHERE finished NOT NULL AND (run = ?1 OR (imei = ?2 AND outcome = ?3))
+            AND run NOT IN (SELECT run FROM set_aside) ORDER BY run";
+        let mut statement = self.connection.prepare(sql)?;
+        let values = params![holder.to_string(), imei.to_string(), Outcome::Pass.as_str()];
+        let rows = statement.query_map(values, |row| parsed(row, 0))?;
+        Ok(rows.collect::<Result<_, _>>()?)
     }
 
-    /// The last finished run of a chip, with the backup that it took.
+    /// The last finished run of a chip that took a backup, with that; the last one where none did.
     pub(super) fn last_run_of(&self, chip: ChipId) -> Result<Option<(RunId, Option<Sha256Digest>)>, LedgerError> {
-        let sql = "SELECT run, backup FROM runs WHERE chip = ?1 AND finished NOT NULL ORDER BY finished DESC LIMIT 1";
+        let sql =
+            "SELECT run, backup FROM runs WHERE chip = ?1 AND finished NOT NULL ORDER BY backup IS NULL, finished DESC
+            LIMIT 1";
         let found = self.connection.query_row(sql, [chip.to_string()], |row| {
             let backup = row.get::<_, Option<String>>(1)?.map(|_| parsed(row, 1)).transpose()?;
             Ok((parsed(row, 0)?, backup))

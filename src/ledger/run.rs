@@ -183,13 +183,19 @@ impl Body {
                 self.found_at(slot, chain);
             }
             Fact::Admitted { profile, profile_digest, package_digest, .. } => {
+                // What a resumed run was begun with counts until it is begun anew.
+                let begun_with = self.admission.as_ref().filter(|_| self.plan.is_some());
+                let package_digest = begun_with.map_or(package_digest, |known| known.package_digest);
                 self.admission = Some(Admission { profile, profile_digest, package_digest });
             }
             Fact::Claimed { chip, key_hash, imei, attempt, .. } => {
                 self.claim = Some(Claim { chip, imei, key_hash, attempt });
             }
             Fact::BackupStored { backup, .. } => self.backups.push(backup),
-            Fact::Intent { plan, backup, .. } => {
+            Fact::Intent { plan, backup, package_digest, .. } => {
+                if let Some(admission) = &mut self.admission {
+                    admission.package_digest = package_digest;
+                }
                 self.plan = Some(plan);
                 self.valid_backup.get_or_insert(backup);
                 (self.staged, self.flashed, self.verified) = (None, None, 0);

@@ -10,6 +10,7 @@ mod completions;
 mod crash;
 mod devices;
 mod display;
+mod doctor;
 mod line;
 mod package;
 mod places;
@@ -78,6 +79,8 @@ enum Command {
     Package(package::PackageCommand),
     /// What is plugged in where
     Devices(devices::DevicesArguments),
+    /// Whether this host is fit for a station: each finding with its remedy
+    Doctor(doctor::DoctorArguments),
     /// Reports made from the ledger
     #[command(subcommand)]
     Report(report::ReportCommand),
@@ -109,6 +112,7 @@ pub fn main() -> ExitCode {
         Command::Check(arguments) => check::run(&arguments),
         Command::Package(command) => package::run(&command),
         Command::Devices(arguments) => devices::run(&arguments),
+        Command::Doctor(arguments) => doctor::run(&arguments),
         Command::Report(command) => report::run(&command),
         Command::Verify(arguments) => verify::run(&arguments),
         Command::Sim(command) => sim::run(&command),

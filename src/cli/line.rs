@@ -9,7 +9,7 @@ use crate::config::{HardwareKind, PowerKind, Station};
 use crate::domain::{ChipId, Fact, Outcome};
 use crate::hardware::usb::{HubPower, Sysfs, UsbBus};
 use crate::hardware::{Bus, Listing, NoPower, SlotPower};
-use crate::host::{Clock, Disk, MemoryDisk, Random};
+use crate::host::{Clock, Disk, LockGuard, MemoryDisk, Random};
 use crate::ledger::{self, Ledger};
 use crate::sim::{Factory, OperatorHandle};
 
@@ -130,31 +130,67 @@ async fn clear_finished(factory: &Factory, ledger: &Ledger) -> Result<(), String
     Ok(())
 }
 
-/// What is plugged into a line on which nothing works: the units that an earlier process left in the slots. They are
-/// started for it, so the line is locked meanwhile; a line that was never used is not even made.
+/// A line on which nothing works. Of a simulated one, the units that an earlier process left in the slots are started
+/// for it, so the line is locked meanwhile; one that was never used is not even made.
+pub(crate) struct Quiet {
+    pub(crate) bus: Arc<dyn Bus>,
+    /// The line's time; a simulated one goes by fast.
+    pub(crate) clock: Clock,
+    factory: Option<Factory>,
+    _lock: Option<Box<dyn LockGuard>>,
+}
+
+impl Quiet {
+    /// The line of a station.
+    ///
+    /// # Errors
+    /// A sentence for people.
+    pub(crate) async fn start(station: &Station, disk: &Arc<dyn Disk>, state: &Path) -> Result<Self, String> {
+        if station.hardware == HardwareKind::Usb {
+            let clock = Clock::real();
+            let bus = Arc::new(UsbBus::start(Sysfs::default(), clock.clone()));
+            return Ok(Self { bus, clock, factory: None, _lock: None });
+        }
+        let was_used = disk.open(&state.join("sim").join("line.json")).is_ok();
+        let (disk, lock) = if was_used {
+            let lock = ledger::lock(disk.as_ref(), &state.join("ledger")).map_err(|error| error.to_string())?;
+            (Arc::clone(disk), Some(lock))
+        } else {
+            let nothing: Arc<dyn Disk> = Arc::new(MemoryDisk::new());
+            (nothing, None)
+        };
+        let scale = station.simulation.as_ref().map_or(1, |simulation| simulation.time_scale);
+        let clock = Clock::scaled(scale.max(100));
+        let factory = start(station, &clock, &disk, state, Some(0), false).await?;
+        Ok(Self { bus: factory.bus(), clock, factory: Some(factory), _lock: lock })
+    }
+
+    /// How many units an earlier process left in the slots.
+    pub(crate) fn carried(&self) -> usize {
+        self.factory.as_ref().map_or(0, |factory| factory.carried().len())
+    }
+
+    /// Takes the supply from simulated modules.
+    pub(crate) fn stop(&self) {
+        if let Some(factory) = &self.factory {
+            factory.stop();
+        }
+    }
+}
+
+/// What is plugged into a line on which nothing works.
 ///
 /// # Errors
 /// A sentence for people.
 pub(crate) async fn look(station: &Station, disk: &Arc<dyn Disk>, state: &Path) -> Result<Listing, String> {
-    let was_used = disk.open(&state.join("sim").join("line.json")).is_ok();
-    let (disk, _lock) = if was_used {
-        let lock = ledger::lock(disk.as_ref(), &state.join("ledger")).map_err(|error| error.to_string())?;
-        (Arc::clone(disk), Some(lock))
-    } else {
-        let nothing: Arc<dyn Disk> = Arc::new(MemoryDisk::new());
-        (nothing, None)
-    };
-    let scale = station.simulation.as_ref().map_or(1, |simulation| simulation.time_scale);
-    let clock = Clock::scaled(scale.max(100));
-    let factory = start(station, &clock, &disk, state, Some(0), false).await?;
-    let bus = factory.bus();
-    let deadline = clock.now() + SETTLE;
+    let quiet = Quiet::start(station, disk, state).await?;
+    let deadline = quiet.clock.deadline(SETTLE);
     loop {
-        let listing = bus.list().await.map_err(|error| error.to_string())?;
-        if listing.devices.len() >= factory.carried().len() || clock.now() >= deadline {
-            factory.stop();
+        let listing = quiet.bus.list().await.map_err(|error| error.to_string())?;
+        if listing.devices.len() >= quiet.carried() || quiet.clock.now() >= deadline {
+            quiet.stop();
             return Ok(listing);
         }
-        clock.sleep(Duration::from_secs(1)).await;
+        quiet.clock.sleep(Duration::from_secs(1)).await;
     }
 }

@@ -4,12 +4,14 @@
 //! asked came out well; 1 some unit did not pass or is unfinished, or a verification found a difference; 2 bad usage,
 //! configuration or package, nothing touched; 3 the station cannot go on.
 
+mod at;
 mod attach;
 mod check;
 mod completions;
 mod crash;
 mod devices;
 mod display;
+mod doctor;
 mod line;
 mod package;
 mod places;
@@ -78,6 +80,10 @@ enum Command {
     Package(package::PackageCommand),
     /// What is plugged in where
     Devices(devices::DevicesArguments),
+    /// Ask the module in a slot one command that only reads
+    At(at::AtArguments),
+    /// Whether this host is fit for a station: each finding with its remedy
+    Doctor(doctor::DoctorArguments),
     /// Reports made from the ledger
     #[command(subcommand)]
     Report(report::ReportCommand),
@@ -109,6 +115,8 @@ pub fn main() -> ExitCode {
         Command::Check(arguments) => check::run(&arguments),
         Command::Package(command) => package::run(&command),
         Command::Devices(arguments) => devices::run(&arguments),
+        Command::At(arguments) => at::run(&arguments),
+        Command::Doctor(arguments) => doctor::run(&arguments),
         Command::Report(command) => report::run(&command),
         Command::Verify(arguments) => verify::run(&arguments),
         Command::Sim(command) => sim::run(&command),

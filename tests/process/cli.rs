@@ -16,6 +16,8 @@ fn help_fits_an_eighty_column_terminal() {
         "package",
         "package inspect",
         "devices",
+        "at",
+        "doctor",
         "report",
         "report csv",
         "verify",
@@ -54,6 +56,15 @@ fn bad_usage_is_explained_and_touches_nothing() {
         "check",
         "check none.yaml",
         "devices none.yaml",
+        "at A1",
+        "at A1 AT+CGSN --station none.yaml",
+        "at Z9 AT+CGSN --station stations/demo.yaml",
+        "at A1 AT+EGMR=1,7,\"490154203237518\" --station stations/demo.yaml",
+        "at A1 AT+CGSN;+EGMR=1,7,\"490154203237518\" --station stations/demo.yaml",
+        "at A1 AT+CFUN=0 --station stations/demo.yaml",
+        "at A1 ATE0 --station stations/demo.yaml",
+        "doctor none.yaml",
+        "doctor --switch-power",
         "package inspect none",
         "package inspect profiles",
         "report csv",
@@ -111,6 +122,26 @@ fn devices_of_a_line_that_never_ran_are_none_and_nothing_is_made() {
     assert_eq!(document["slots"].as_array().map(Vec::len), Some(13));
     transcript.assert("devices");
     assert_eq!(place.everything(), before);
+}
+
+#[test]
+fn the_doctor_of_a_simulated_station_looks_at_its_records_and_makes_nothing() {
+    let place = Place::new();
+    let before = place.everything();
+    let ran = place.run("doctor stations/faults.yaml --json");
+    let document: serde_json::Value = serde_json::from_str(&ran.out).expect("one JSON document");
+    let checks = document["checks"].as_array().expect("checks");
+    let names: Vec<&str> = checks.iter().filter_map(|check| check["check"].as_str()).collect();
+    assert_eq!(names, ["state", "reports", "ledger", "clock"]);
+    assert_eq!(place.everything(), before);
+
+    // A file where the state directory should be, and a ledger that somebody wrote to.
+    let station = place.read("stations/faults.yaml");
+    place.write("stations/blocked.yaml", station.replace("reports: ../reports", "reports: ../blocked"));
+    place.write("blocked", "no directory");
+    let ran = place.run("doctor stations/blocked.yaml");
+    assert_eq!(ran.status, Some(1), "{}{}", ran.out, ran.err);
+    assert!(ran.out.contains("FINDING  reports") && ran.out.ends_with("not fit\n"), "{}", ran.out);
 }
 
 #[test]

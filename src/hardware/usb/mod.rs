@@ -6,6 +6,7 @@
 
 mod budget;
 mod descriptors;
+pub mod fitness;
 #[cfg(test)]
 mod fixture;
 mod holders;

@@ -30,9 +30,9 @@ const WRITE_LIMIT: Duration = Duration::from_secs(5);
 
 /// The tty of an interface.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Tty {
+pub(super) struct Tty {
     /// Its name below `/dev`.
-    name: String,
+    pub(super) name: String,
     /// Major and minor number, as sysfs writes them.
     number: String,
 }
@@ -94,7 +94,7 @@ pub(super) async fn open(
 }
 
 /// The tty that the kernel made for an interface: `ttyUSB…` for a serial driver, `tty/ttyACM…` for CDC ACM.
-fn tty(sysfs: &Sysfs, place: &Place, interface: u8) -> Option<Tty> {
+pub(super) fn tty(sysfs: &Sysfs, place: &Place, interface: u8) -> Option<Tty> {
     let device = sysfs.real(&sysfs.usb_device(&place.name))?;
     let is_wanted = |entry: &&String| {
         let numbers = entry.strip_prefix(&place.name).and_then(|rest| rest.strip_prefix(':'));

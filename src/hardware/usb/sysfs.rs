@@ -47,6 +47,11 @@ impl Sysfs {
         self.usb_devices().join(name)
     }
 
+    /// Whether something is at a path below `/sys`.
+    pub(super) fn is_there(&self, path: &str) -> bool {
+        self.exists(&self.sys.join(path))
+    }
+
     /// A parameter of a kernel module.
     pub(super) fn module_parameter(&self, module: &str, parameter: &str) -> Option<String> {
         self.text(&self.sys.join("module").join(module).join("parameters").join(parameter))

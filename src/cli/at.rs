@@ -1,0 +1,236 @@
+//! `at`: asks the module in a slot one reading command.
+
+use std::fmt::Write;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Status, complain, line, prepare, print};
+use crate::config::Station;
+use crate::domain::text::printable;
+use crate::hardware::{AtPort, Bus, DeviceKey, DeviceMode, DeviceRecord};
+use crate::host::{Clock, Disk, OsDisk};
+use crate::protocol::at::{Exchange, Final, Reply, is_reading_command};
+
+/// How long the module may take to reply, in station time: some commands look at the network.
+const REPLY_LIMIT: Duration = Duration::from_secs(30);
+/// How long it may take to be ready, and to answer `AT`, in station time.
+const READY_LIMIT: Duration = Duration::from_secs(90);
+/// The pause before `AT` is repeated.
+const RETRY: Duration = Duration::from_secs(1);
+/// Longest line that is shown, in characters.
+const LINE_CHARS: usize = 2048;
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct AtArguments {
+    /// The slot's name
+    slot: String,
+    /// The command, such as `AT+CGSN`; only commands that are known to read are sent
+    command: String,
+    /// The station file
+    #[arg(long, value_name = "FILE")]
+    station: PathBuf,
+    /// The state directory of a simulated station, instead of the station file's
+    #[arg(long, value_name = "DIR")]
+    state: Option<PathBuf>,
+}
+
+pub(crate) fn run(arguments: &AtArguments) -> Status {
+    if let Err(why) = is_reading_command(&arguments.command) {
+        complain(format!("error: {} is not sent: {why}", printable(&arguments.command, 80)));
+        return Status::Refused;
+    }
+    let disk: Arc<dyn Disk> = Arc::new(OsDisk::new());
+    let station = match prepare::station(disk.as_ref(), &arguments.station) {
+        Ok(station) => station,
+        Err(errors) => {
+            complain(errors);
+            return Status::Refused;
+        }
+    };
+    if !station.slots.iter().any(|slot| slot.name.as_str() == arguments.slot) {
+        let names: Vec<&str> = station.slots.iter().map(|slot| slot.name.as_str()).collect();
+        let slot = printable(&arguments.slot, 40);
+        complain(format!("error: the station has no slot {slot}\nhelp: its slots are {}", names.join(", ")));
+        return Status::Refused;
+    }
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            complain(format!("error: {error}"));
+            return Status::Stuck;
+        }
+    };
+    let state = arguments.state.clone().unwrap_or_else(|| station.state.clone());
+    let asked = runtime.block_on(async {
+        let quiet = line::Quiet::start(&station, &disk, &state).await?;
+        let module = Module { bus: quiet.bus.as_ref(), clock: &quiet.clock, comes: quiet.carried() > 0 };
+        let reply = module.ask(&station, &arguments.slot, &arguments.command).await;
+        quiet.stop();
+        reply
+    });
+    // A port that the kernel does not give back holds nobody up.
+    runtime.shutdown_timeout(Duration::from_secs(2));
+    match asked {
+        Ok(reply) => {
+            print(&words(&reply));
+            if reply.result == Final::Ok { Status::Good } else { Status::NotAllGood }
+        }
+        Err(why) => {
+            complain(format!("error: {why}"));
+            Status::Stuck
+        }
+    }
+}
+
+/// A line on which a module is asked.
+struct Module<'a> {
+    bus: &'a dyn Bus,
+    clock: &'a Clock,
+    /// Whether a module may still be starting; what is not there at once is not waited for otherwise.
+    comes: bool,
+}
+
+impl Module<'_> {
+    /// Sends one command to the module in a slot.
+    async fn ask(&self, station: &Station, slot: &str, command: &str) -> Result<Reply, String> {
+        // Here too, so that no caller can leave it out.
+        is_reading_command(command)?;
+        let (bus, clock) = (self.bus, self.clock);
+        let deadline = clock.deadline(READY_LIMIT);
+        loop {
+            let listing = bus.list().await.map_err(|error| error.to_string())?;
+            let why = match module(station, slot, &listing.devices) {
+                Ok((key, interface)) => match open(bus, clock, &key, interface, deadline).await {
+                    Ok(mut port) => return exchange(port.as_mut(), clock, command, REPLY_LIMIT).await,
+                    Err(why) => format!("slot {slot}: {why}"),
+                },
+                Err(why) => why,
+            };
+            if !self.comes || clock.now() >= deadline {
+                return Err(why);
+            }
+            clock.sleep(RETRY).await;
+        }
+    }
+}
+
+/// The one module in normal mode at a slot's port chains, and the number of its AT port.
+fn module(station: &Station, slot: &str, devices: &[DeviceRecord]) -> Result<(DeviceKey, u8), String> {
+    let wanted = station.slots.iter().find(|wanted| wanted.name.as_str() == slot);
+    let wanted = wanted.ok_or_else(|| format!("the station has no slot {slot}"))?;
+    let is_here = |device: &&DeviceRecord| {
+        device.key.chain == wanted.usb2 || wanted.usb3.as_ref().is_some_and(|chain| *chain == device.key.chain)
+    };
+    let here: Vec<&DeviceRecord> = devices.iter().filter(is_here).collect();
+    match here.as_slice() {
+        [] => Err(format!("slot {slot} is empty")),
+        [device] => match device.mode() {
+            DeviceMode::Normal(family) => Ok((device.key.clone(), family.at_interface)),
+            DeviceMode::Edl { .. } => Err(format!("the module in slot {slot} is in download mode and has no AT port")),
+            DeviceMode::MemoryDump => Err(format!("the module in slot {slot} has crashed and has no AT port")),
+            DeviceMode::Unconfigured => Err(format!("the kernel did not configure the module in slot {slot}")),
+            DeviceMode::Foreign => Err(format!("what is in slot {slot} is no known module")),
+        },
+        _ => Err(format!("slot {slot} shows two devices")),
+    }
+}
+
+/// Opens an AT port, and repeats `AT` until it is answered.
+async fn open(
+    bus: &dyn Bus,
+    clock: &Clock,
+    key: &DeviceKey,
+    interface: u8,
+    deadline: Duration,
+) -> Result<Box<dyn AtPort>, String> {
+    let mut port = bus.open_port(key, interface).await.map_err(|error| error.to_string())?;
+    loop {
+        match exchange(port.as_mut(), clock, "AT", RETRY).await {
+            Ok(reply) if reply.result == Final::Ok => return Ok(port),
+            Ok(_) => {}
+            Err(why) if clock.now() >= deadline => return Err(why),
+            Err(_) => {}
+        }
+        if clock.now() >= deadline {
+            return Err("no answer to AT".to_owned());
+        }
+        clock.sleep(RETRY).await;
+    }
+}
+
+async fn exchange(port: &mut dyn AtPort, clock: &Clock, command: &str, limit: Duration) -> Result<Reply, String> {
+    let converse = async {
+        let mut exchange = Exchange::new(command);
+        port.write(&exchange.request()).await.map_err(|error| error.to_string())?;
+        let mut buffer = [0; 1024];
+        loop {
+            let length = port.read(&mut buffer).await.map_err(|error| error.to_string())?;
+            match exchange.feed(&buffer[..length]) {
+                Ok(Some(reply)) => return Ok(reply),
+                Ok(None) => {}
+                Err(error) => return Err(error.to_string()),
+            }
+        }
+    };
+    clock.timeout(limit, converse).await.unwrap_or_else(|_| Err(format!("no reply to {command} in time")))
+}
+
+/// The reply as a terminal would have shown it, without what the module said unasked.
+fn words(reply: &Reply) -> String {
+    let mut text = String::new();
+    for line in &reply.lines {
+        let _infallible = writeln!(text, "{}", printable(line, LINE_CHARS));
+    }
+    let result = match &reply.result {
+        Final::Ok => "OK".to_owned(),
+        Final::Error => "ERROR".to_owned(),
+        Final::Cme(number) => format!("+CME ERROR: {number}"),
+        Final::CmeText(text) => format!("+CME ERROR: {}", printable(text, LINE_CHARS)),
+        Final::Cms(number) => format!("+CMS ERROR: {number}"),
+    };
+    let _infallible = writeln!(text, "{result}");
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::host::{MemoryDisk, Random};
+    use crate::sim::Factory;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_module_in_a_slot_is_asked_and_nothing_that_writes_is_sent() {
+        let station = prepare::station(&OsDisk::new(), Path::new("stations/demo.yaml")).expect("it is good");
+        let clock = Clock::simulated("2026-01-01T00:00:00Z".parse().expect("a time"));
+        let spec = prepare::factory(&station, Path::new("/state"), Some(1)).expect("it is simulated");
+        let disk: Arc<dyn Disk> = Arc::new(MemoryDisk::new());
+        let factory = Factory::start(spec, clock.clone(), disk, Random::seeded(1)).await.expect("a factory");
+        let bus = factory.bus();
+        while bus.list().await.expect("a listing").devices.is_empty() {
+            clock.sleep(RETRY).await;
+        }
+        let listing = bus.list().await.expect("a listing");
+        let is_at = |slot: &&crate::config::SlotConfig| {
+            let chain = &listing.devices[0].key.chain;
+            slot.usb2 == *chain || slot.usb3.as_ref() == Some(chain)
+        };
+        let slot = station.slots.iter().find(is_at).expect("it is in a slot").name.as_str();
+        let module = Module { bus: bus.as_ref(), clock: &clock, comes: true };
+        let reply = module.ask(&station, slot, "AT+CGSN").await.expect("a reply");
+        assert_eq!(reply.result, Final::Ok);
+        let imei = reply.lines.first().expect("a line").clone();
+        assert!(imei.len() == 15 && imei.bytes().all(|byte| byte.is_ascii_digit()), "{imei}");
+        assert_eq!(words(&reply), format!("{imei}\nOK\n"));
+        for chain in ["AT+CGSN;+CFUN=0", "AT+EGMR=1,7,\"490154203237518\"", "AT+QPRTPARA=3"] {
+            module.ask(&station, slot, chain).await.expect_err("it writes");
+        }
+        let empty = station.slots.iter().find(|other| other.name.as_str() != slot).expect("two slots");
+        let nobody = Module { comes: false, ..module };
+        let why = nobody.ask(&station, empty.name.as_str(), "AT+CGSN").await.expect_err("it is empty");
+        assert!(why.ends_with("is empty"), "{why}");
+        factory.stop();
+    }
+}

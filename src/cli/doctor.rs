@@ -1,0 +1,248 @@
+//! `doctor`: whether this host is fit for a station.
+
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::{Status, complain, prepare, print, print_json};
+use crate::config::{HardwareKind, Station};
+use crate::domain::PortChain;
+use crate::hardware::SlotPower;
+use crate::hardware::usb::fitness::{self, Check, Host, SlotPorts, Verdict};
+use crate::hardware::usb::{HubPower, Sysfs};
+use crate::host::{Clock, Disk, OsDisk};
+use crate::ledger;
+
+/// Free bytes below which a shift should not begin: backups and records of some hundred units.
+const FREE_BYTES_MIN: u64 = 2 * 1024 * 1024 * 1024;
+/// No clock of a station shows less: seconds since 1970 at the beginning of 2025.
+const CLOCK_MIN_S: i64 = 1_735_689_600;
+/// How long a slot's supply is cut by `--switch-power`.
+const OFF: Duration = Duration::from_secs(2);
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct DoctorArguments {
+    /// The station file. Without it, only what concerns the host itself is looked at
+    station: Option<PathBuf>,
+    /// Cut the supply of every slot for two seconds, to see whether its hub really switches
+    #[arg(long, requires = "station")]
+    switch_power: bool,
+    /// Endpoint contexts of each USB controller
+    #[arg(long, value_name = "N", default_value_t = fitness::ENDPOINTS_USUAL)]
+    endpoints: u32,
+    /// Print one JSON document
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) fn run(arguments: &DoctorArguments) -> Status {
+    let disk: Arc<dyn Disk> = Arc::new(OsDisk::new());
+    let station = match arguments.station.as_ref().map(|path| prepare::station(disk.as_ref(), path)).transpose() {
+        Ok(station) => station,
+        Err(errors) => {
+            complain(errors);
+            return Status::Refused;
+        }
+    };
+    let is_real = station.as_ref().is_none_or(|station| station.hardware == HardwareKind::Usb);
+    let mut checks = Vec::new();
+    if is_real {
+        let slots: Vec<SlotPorts> = station.iter().flat_map(ports).collect();
+        checks.extend(fitness::checks(&Host::default(), &slots, arguments.endpoints));
+    }
+    if let Some(station) = &station {
+        checks.extend(records(disk.as_ref(), station, Clock::real().wall()));
+        if is_real {
+            checks.push(power(disk.as_ref(), station, arguments.switch_power));
+        }
+    }
+    let is_fit = checks.iter().all(|check| check.verdict != Verdict::Finding);
+    if arguments.json {
+        print_json(&document(&checks, is_fit));
+    } else {
+        print(&words(&checks, is_fit));
+    }
+    if is_fit { Status::Good } else { Status::NotAllGood }
+}
+
+fn ports(station: &Station) -> Vec<SlotPorts> {
+    let ports = |slot: &crate::config::SlotConfig| SlotPorts {
+        name: slot.name.as_str().to_owned(),
+        chains: std::iter::once(&slot.usb2).chain(&slot.usb3).cloned().collect(),
+    };
+    station.slots.iter().map(ports).collect()
+}
+
+/// The directories, the ledger and the clock of a station. Makes nothing.
+fn records(disk: &dyn Disk, station: &Station, now: Timestamp) -> Vec<Check> {
+    let directory = station.state.join("ledger");
+    let mut all =
+        vec![directory_check(disk, "state", &station.state), directory_check(disk, "reports", &station.reports)];
+    let mut last = None;
+    if disk.list(&directory).is_err() {
+        all.push(Check::good("ledger", "none yet"));
+    } else {
+        let verified = ledger::verify(disk, &directory);
+        all.push(match verified {
+            Ok(report) => match report.difference {
+                None => Check::good("ledger", format!("unaltered, {} entries", report.entries)),
+                Some(difference) => Check::finding(
+                    "ledger",
+                    format!("broken in {}, line {}: {}", difference.segment, difference.line, difference.reason),
+                    "restore the file from a copy; `stationmaster verify` says more",
+                ),
+            },
+            Err(error) => Check::finding("ledger", error.to_string(), "make the state directory readable"),
+        });
+        // What cannot be read is the finding above.
+        let _reported = ledger::read_all(disk, &directory, |entry| last = Some(entry.wall));
+    }
+    let remedy = "set the clock, and let the host keep it by NTP";
+    all.push(match last {
+        _ if now.as_second() < CLOCK_MIN_S => Check::finding("clock", format!("it is set to {now}"), remedy),
+        Some(last) if now < last => {
+            Check::finding("clock", format!("it is set to {now}, the ledger's last entry is of {last}"), remedy)
+        }
+        _ => Check::good("clock", "plausible"),
+    });
+    all
+}
+
+/// Whether a directory can be written, or be made, and has room. The nearest one that is there is asked.
+fn directory_check(disk: &dyn Disk, name: &'static str, path: &Path) -> Check {
+    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let Some(there) = absolute.ancestors().find(|above| rustix::fs::access(*above, rustix::fs::Access::EXISTS).is_ok())
+    else {
+        return Check::unknown(name, format!("{} leads nowhere", path.display()));
+    };
+    let remedy = "give this user a writable directory, or name another in the station file";
+    let modes = rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK;
+    if disk.list(there).is_err() {
+        return Check::finding(name, format!("{} is no directory that can be read", there.display()), remedy);
+    }
+    if rustix::fs::access(there, modes).is_err() {
+        return Check::finding(name, format!("{} cannot be written", there.display()), remedy);
+    }
+    match disk.free_bytes(there) {
+        Ok(free) if free < FREE_BYTES_MIN => Check::finding(
+            name,
+            format!("{}: {} MiB are free", path.display(), free / 1024 / 1024),
+            "make room: at least 2 GiB are needed for backups and records",
+        ),
+        Ok(_) => Check::good(name, format!("{} can be written and has room", path.display())),
+        Err(error) => Check::unknown(name, format!("{}: {error}", there.display())),
+    }
+}
+
+/// Whether the hubs really switch. The station must not be working.
+fn power(disk: &dyn Disk, station: &Station, switch: bool) -> Check {
+    let name = "power";
+    if station.power == crate::config::PowerKind::None {
+        return Check::good(name, "the station file says that nobody switches it");
+    }
+    if !switch {
+        return Check::unknown(name, "not tried; --switch-power cuts the supply of every slot for two seconds");
+    }
+    let _lock = match ledger::lock(disk, &station.state.join("ledger")) {
+        Ok(lock) => lock,
+        Err(error) => return Check::unknown(name, error.to_string()),
+    };
+    let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else {
+        return Check::unknown(name, "no runtime");
+    };
+    let supply = HubPower::new(Sysfs::default());
+    let clock = Clock::real();
+    let mut bad = Vec::new();
+    for slot in &station.slots {
+        let chains: Vec<PortChain> = std::iter::once(&slot.usb2).chain(&slot.usb3).cloned().collect();
+        if let Err(why) = runtime.block_on(cycle(&supply, &chains, &clock)) {
+            bad.push(format!("{}: {why}", slot.name.as_str()));
+        }
+    }
+    if bad.is_empty() {
+        return Check::good(name, "every slot's supply was cut and given back");
+    }
+    let remedy = "use hubs with switched ports, or write `power: none` in the station file: a reset takes its place";
+    Check::finding(name, bad.join("; "), remedy)
+}
+
+/// Cuts a supply and gives it back, whatever came of the cut. [`HubPower`] judges by the ports' status.
+async fn cycle(supply: &dyn SlotPower, chains: &[PortChain], clock: &Clock) -> Result<(), String> {
+    if !supply.can_switch(chains) {
+        return Err("its hub cannot switch".to_owned());
+    }
+    let cut = supply.set(chains, false).await;
+    if cut.is_ok() {
+        clock.sleep(OFF).await;
+    }
+    let given = supply.set(chains, true).await;
+    cut.map_err(|error| error.to_string())?;
+    given.map_err(|error| format!("it was cut and not given back: {error}"))
+}
+
+const fn word(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Good => "ok",
+        Verdict::Finding => "FINDING",
+        Verdict::Unknown => "unknown",
+    }
+}
+
+fn words(checks: &[Check], is_fit: bool) -> String {
+    let mut text = String::new();
+    for check in checks {
+        let _infallible = writeln!(text, "{:<8} {:<14} {}", word(check.verdict), check.name, check.seen);
+        if !check.remedy.is_empty() {
+            let _infallible = writeln!(text, "{:<23} help: {}", "", check.remedy);
+        }
+    }
+    text.push_str(if is_fit { "fit\n" } else { "not fit\n" });
+    text
+}
+
+fn document(checks: &[Check], is_fit: bool) -> serde_json::Value {
+    let check = |check: &Check| {
+        serde_json::json!({
+            "check": check.name,
+            "state": word(check.verdict).to_lowercase(),
+            "seen": check.seen,
+            "remedy": if check.remedy.is_empty() { None } else { Some(&check.remedy) },
+        })
+    };
+    serde_json::json!({ "fit": is_fit, "checks": checks.iter().map(check).collect::<Vec<_>>() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::MemoryDisk;
+
+    fn station() -> Station {
+        let mut station =
+            prepare::station(&OsDisk::new(), Path::new("stations/demo.yaml")).expect("the demonstration is good");
+        station.state = std::env::temp_dir();
+        station
+    }
+
+    fn named<'a>(checks: &'a [Check], name: &str) -> &'a Check {
+        checks.iter().find(|check| check.name == name).expect("a check")
+    }
+
+    #[test]
+    fn a_clock_of_1970_and_a_broken_ledger_are_named() {
+        let (disk, station) = (MemoryDisk::new(), station());
+        let directory = station.state.join("ledger");
+        let now: Timestamp = "2026-03-01T00:00:00Z".parse().expect("a time");
+        let all = records(&disk, &station, now);
+        assert_eq!(named(&all, "clock").verdict, Verdict::Good);
+        assert_eq!(named(&all, "ledger").verdict, Verdict::Good);
+        let all = records(&disk, &station, Timestamp::UNIX_EPOCH);
+        assert_eq!(named(&all, "clock").verdict, Verdict::Finding);
+        disk.create_dir_all(&directory).expect("makes it");
+        disk.replace(&directory.join("ledger-000001.jsonl"), b"{}\n", false).expect("writes it");
+        assert_eq!(named(&records(&disk, &station, now), "ledger").verdict, Verdict::Finding);
+    }
+}

@@ -10,6 +10,7 @@ mod crash;
 mod devices;
 mod display;
 mod line;
+mod man;
 mod package;
 mod places;
 pub mod prepare;
@@ -86,6 +87,9 @@ enum Command {
     Schema(schema::SchemaArguments),
     /// Completions for a shell
     Completions(completions::CompletionArguments),
+    /// Write the manual pages into a directory
+    #[command(hide = true)]
+    Man(man::ManArguments),
 }
 
 /// Runs the command that the process was started with.
@@ -110,6 +114,7 @@ pub fn main() -> ExitCode {
         Command::Sim(command) => sim::run(&command),
         Command::Schema(arguments) => schema::run(&arguments),
         Command::Completions(arguments) => completions::run(&arguments),
+        Command::Man(arguments) => man::run(&arguments),
     }
     .into()
 }

@@ -13,6 +13,7 @@ mod devices;
 mod display;
 mod doctor;
 mod line;
+mod man;
 mod package;
 mod places;
 pub mod prepare;
@@ -96,6 +97,9 @@ enum Command {
     Schema(schema::SchemaArguments),
     /// Completions for a shell
     Completions(completions::CompletionArguments),
+    /// Write the manual pages into a directory
+    #[command(hide = true)]
+    Man(man::ManArguments),
 }
 
 /// Runs the command that the process was started with.
@@ -122,6 +126,7 @@ pub fn main() -> ExitCode {
         Command::Sim(command) => sim::run(&command),
         Command::Schema(arguments) => schema::run(&arguments),
         Command::Completions(arguments) => completions::run(&arguments),
+        Command::Man(arguments) => man::run(&arguments),
     }
     .into()
 }

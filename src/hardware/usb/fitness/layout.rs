@@ -135,7 +135,7 @@ pub(super) fn permissions(view: &View<'_>) -> Check {
         "permissions",
         &complaints,
         format!("{count} nodes of modules in slots can be used"),
-        "install 60-stationmaster.rules, add this user to the group that the rules name, and log in again",
+        "install 70-stationmaster.rules, add this user to the group that the rules name, and log in again",
     )
 }
 
@@ -161,6 +161,6 @@ pub(super) fn autosuspend(view: &View<'_>) -> Check {
         "autosuspend",
         &complaints,
         "no module in a slot may be suspended",
-        "install 60-stationmaster.rules, or start the kernel with usbcore.autosuspend=-1",
+        "install 70-stationmaster.rules, or start the kernel with usbcore.autosuspend=-1",
     )
 }

@@ -6,7 +6,7 @@ use super::{Check, Host};
 /// The first kernel that can switch a hub's port through sysfs (`Documentation/ABI/testing/sysfs-bus-usb`).
 const KERNEL_MIN: (u32, u32) = (6, 0);
 /// The name of the project's rules.
-const RULES: &str = "60-stationmaster.rules";
+const RULES: &str = "70-stationmaster.rules";
 /// Longest file of rules that is read, in bytes.
 const RULES_BYTES_MAX: u64 = 256 * 1024;
 /// Longest list of kernel modules that is read, in bytes.

@@ -32,7 +32,7 @@ impl Plant {
         plant.plug(&Shown { speed: "480", ..NORMAL });
         plant.write("proc/sys/kernel/osrelease", "6.12.9-amd64\n");
         plant.write("proc/1/comm", "systemd\n");
-        plant.write("etc/udev/rules.d/60-stationmaster.rules", "ENV{ID_MM_DEVICE_IGNORE}=\"1\"\n");
+        plant.write("etc/udev/rules.d/70-stationmaster.rules", "ENV{ID_MM_DEVICE_IGNORE}=\"1\"\n");
         plant.write(
             "lib/modules/6.12.9-amd64/modules.dep",
             "kernel/drivers/usb/serial/option.ko.xz:\nkernel/drivers/usb/serial/qcserial.ko.xz:\n",
@@ -84,10 +84,10 @@ const FAULTS: &[Fault] = &[
         plant.write("lib/modules/6.12.9-amd64/modules.dep", "kernel/drivers/usb/serial/option.ko.xz:\n");
     }),
     ("no rules", "udev-rules", |plant| {
-        plant.fixture.remove(&plant.fixture.path("etc/udev/rules.d/60-stationmaster.rules"));
+        plant.fixture.remove(&plant.fixture.path("etc/udev/rules.d/70-stationmaster.rules"));
     }),
     ("ModemManager with a rule that is a comment", "modem-manager", |plant| {
-        plant.write("etc/udev/rules.d/60-stationmaster.rules", "# ENV{ID_MM_DEVICE_IGNORE}=\"1\"\n");
+        plant.write("etc/udev/rules.d/70-stationmaster.rules", "# ENV{ID_MM_DEVICE_IGNORE}=\"1\"\n");
         plant.write("proc/77/comm", "ModemManager\n");
     }),
     ("brltty", "brltty", |plant| plant.write("proc/78/comm", "brltty\n")),

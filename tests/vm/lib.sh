@@ -98,3 +98,18 @@ ask() {
   timeout 10 awk '{ sub(/\r$/, "") } NF { print } /^(OK|ERROR|\+CME ERROR.*)$/ { exit }' <&8 || true
   exec 8>&-
 }
+
+# Makes `real/NAME.yaml` of each of `profiles/`, as a station with `hardware: usb` wants it: the firmware that it would
+# generate is a package on disk, and pinned.
+real_profiles() {
+  mkdir -p real packages
+  for profile in profiles/*.yaml; do
+    name=$(basename "$profile" .yaml)
+    value() { sed -n "s/^    $1: //p" "$profile" | head -n 1; }
+    stationmaster sim package --out "packages/$name" --model "$(value model)" --revision "$(value revision)" \
+      --megabytes "$(value megabytes)" >/dev/null
+    digest=$(stationmaster package inspect "packages/$name" --json | sed -n 's/^  "digest": "\(.*\)",$/\1/p')
+    sed -e '/^    \(model\|revision\|megabytes\): /d' \
+      -e "s:^  simulated\:\$:  directory\: ../packages/$name\n  sha256\: \"$digest\":" "$profile" >"real/$name.yaml"
+  done
+}

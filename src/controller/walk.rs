@@ -149,10 +149,8 @@ impl Work {
         {
             return Err(Stopped::Left("no profile of this station belongs to the unit's open run"));
         }
-        // An IMEI that no run knows may be that of a unit which came back damaged, too.
-        let is_suspect = may_be_damaged(&identified) || (may_begin && identified.is_ok() && open.is_none());
         let mut asked = None;
-        if is_interrupted || (is_suspect && self.floor.has_interrupted().await?) {
+        if is_interrupted || (may_be_damaged(&identified) && self.floor.has_interrupted().await?) {
             let timeouts = self.timeouts_for(family);
             self.draft.update(|record| record.before = identified.as_ref().ok().cloned());
             match self.reach_edl(&device, family, &timeouts).await {

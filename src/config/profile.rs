@@ -190,7 +190,7 @@ pub struct Timeouts {
     pub transfer: Duration,
     /// One read.
     pub read: Duration,
-    /// From the reset until download mode is gone.
+    /// From the order to restart, or from the cut of its supply, until the module is off the bus.
     pub reset: Duration,
     /// From there until the module is back in normal mode.
     pub boot: Duration,
@@ -209,7 +209,7 @@ impl Default for Timeouts {
             program_ack: Duration::from_secs(120),
             transfer: Duration::from_secs(30),
             read: Duration::from_secs(60),
-            reset: Duration::from_secs(60),
+            reset: Duration::from_secs(10),
             boot: Duration::from_secs(90),
         }
     }

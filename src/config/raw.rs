@@ -342,7 +342,7 @@ groups! {
         transfer_s: Option<f64>,
         /// One read. Default: 60.
         read_s: Option<f64>,
-        /// From the reset until download mode is gone. Default: 60.
+        /// From the order to restart, or from the cut of its supply, until the module is off the bus. Default: 10.
         reset_s: Option<f64>,
         /// From there until the module is back in normal mode. Default: 90.
         boot_s: Option<f64>,

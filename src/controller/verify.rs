@@ -13,8 +13,6 @@ use crate::hardware::{DeviceKey, DeviceMode, DeviceRecord};
 use crate::protocol::at::Final;
 use crate::protocol::sahara::ChipInfo;
 
-/// How long a module may stay listed after it was told to leave, or its supply was cut.
-const LEAVE_LIMIT: Duration = Duration::from_secs(10);
 /// How long a supply stays cut.
 const POWER_OFF: Duration = Duration::from_secs(1);
 /// What the row of a run says whose supply was never cut.
@@ -59,7 +57,7 @@ impl Work {
                 return Err(failure);
             }
         }
-        let left = self.await_gone(&device.key, LEAVE_LIMIT).await;
+        let left = self.await_left(&device.key).await;
         if !left && !self.cycle_power(&device.key).await {
             return Err(Failure::new(FailureCode::NoReboot, "it stays in download mode after the reset"));
         }
@@ -112,6 +110,12 @@ impl Work {
         }
     }
 
+    /// Waits until a module that was told to leave, or whose supply was cut, is off the bus; `false` when it stays.
+    async fn await_left(&mut self, key: &DeviceKey) -> bool {
+        let limit = self.timeouts_of_run().reset;
+        self.await_gone(key, limit).await
+    }
+
     /// Cuts the slot's supply and gives it back; `false` when that cannot be done or did not make the module leave.
     pub(crate) async fn cycle_power(&mut self, key: &DeviceKey) -> bool {
         let chains = self.chains();
@@ -122,14 +126,14 @@ impl Work {
             tracing::warn!(%error, "the slot's supply could not be cut");
             return false;
         }
-        let left = self.await_gone(key, LEAVE_LIMIT).await;
+        let left = self.await_left(key).await;
         self.floor.clock.sleep(POWER_OFF).await;
         if let Err(error) = self.floor.power.set(&chains, true).await {
             tracing::warn!(%error, "the slot's supply could not be given back");
             return false;
         }
         // Some hubs tell of a cut only when the supply is back.
-        left || self.await_gone(key, LEAVE_LIMIT).await
+        left || self.await_left(key).await
     }
 
     /// All checks, after as many boots as the profile asks for.
@@ -165,7 +169,7 @@ impl Work {
                 Err(error) => return Err(self.judge(error, &device.key, FailureCode::NoReboot).await),
             }
             drop(at);
-            if !self.await_gone(&device.key, LEAVE_LIMIT).await {
+            if !self.await_left(&device.key).await {
                 return Err(Failure::new(FailureCode::NoReboot, "it does not restart"));
             }
             self.draft.update(|record| record.detail = RESET_ONLY.to_owned());
@@ -362,7 +366,7 @@ impl Work {
             }
             Edl::None => {}
         }
-        if !self.await_gone(key, LEAVE_LIMIT).await {
+        if !self.await_left(key).await {
             self.cycle_power(key).await;
         }
     }

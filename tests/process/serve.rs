@@ -66,6 +66,11 @@ fn a_tester_has_hands_on_the_served_fixture() {
     assert_eq!(served.ask("truth A1")["flash"]["boots_as"], "normal", "it lies beside its slot");
     assert_eq!(served.ask("plug A1")["unit"], 1);
     assert_eq!(served.ask("plug A1")["error"], "nothing was pulled out of slot A1");
+    assert_eq!(served.ask("unplug A1")["unit"], 1);
+    assert_eq!(served.ask("plug A1 new")["unit"], 700_000);
+    assert_eq!(served.ask("truth A1")["model"], "EG25-G", "of the kind that the slot gets");
+    assert_eq!(served.ask("unplug A1")["unit"], 700_000);
+    assert_eq!(served.ask("plug A1 1")["unit"], 1);
     assert_eq!(served.ask("swap A1 A2")["units"], serde_json::json!({ "A1": 2, "A2": 1 }));
     assert_eq!(served.until(0, normal)["busid"], "2-1", "a SuperSpeed module is in the first slot now");
     assert_eq!(served.ask("power A1 off")["ok"], true);

@@ -53,12 +53,12 @@ async fn at_is_spoken_over_bulk_endpoints_and_download_mode_is_a_disconnect() {
     let imei = rig.factory.unit(1).expect("the first unit").identity().imei;
     let reply = device.read_until(4, b"OK\r\n").await;
     assert!(String::from_utf8_lossy(&reply).contains(imei.as_str()), "{reply:?}");
-    // The switch is echoed, and what was pending gets no answer: the connection ends.
+    // The switch is echoed; what is pending is ended by the departure, and then the connection ends.
     let echo = device.submit(IN, 1, [0; 8], 1024, &[]).await;
     device.submit(OUT, 1, [0; 8], 7, &ENTER_EDL).await;
     let mut heard = Vec::new();
     while let Some(reply) = device.reply().await {
-        assert_ne!(reply.seqnum, notice);
+        assert_eq!(reply.status, if reply.seqnum == notice { -108 } else { 0 });
         heard.push((reply.seqnum == echo, reply.data));
     }
     assert!(heard.contains(&(true, ENTER_EDL.to_vec())), "{heard:?}");
@@ -115,11 +115,16 @@ async fn what_happens_to_the_fixture_is_a_disconnect() {
     let chain = "sim-0/usb2/1".parse().expect("a chain");
     for round in 0..2 {
         let mut device = Device::import(rig.address, "1-1").await.expect("it is free again");
+        // An interrupt endpoint, which never says anything.
+        let waiting = device.submit(IN, 5, [0; 8], 10, &[]).await;
+        assert_eq!(device.control([0x80, 8, 0, 0, 0, 0, 1, 0]).await, (0, vec![1]), "it is there by now");
         if round == 0 {
             rig.factory.unplug(&slot("A1")).expect("a slot");
         } else {
             rig.factory.set_hub(&chain, false).expect("a hub");
         }
+        let ended = device.reply().await.expect("its end");
+        assert_eq!((ended.seqnum, ended.status), (waiting, -108), "a transfer is ended by the departure");
         assert_eq!(device.reply().await, None);
         assert!(client::list(rig.address).await.is_empty());
         if round == 0 {

@@ -42,11 +42,10 @@ same() {
 
 # Waits until a command succeeds: `within SECONDS COMMAND…`.
 within() {
-  left=$(($1 * 5))
+  local end=$(($(date +%s) + $1))
   shift
   until "$@" >/dev/null 2>&1; do
-    left=$((left - 1))
-    [ "$left" -gt 0 ] || return 1
+    [ "$(date +%s)" -lt "$end" ] || return 1
     usleep 200000
   done
 }
@@ -66,6 +65,44 @@ hand() {
   echo "$*" >&9
   within 20 eval "[ \$(grep -c '\"command\"' served.log) -gt $before ]" || fail "no answer to: $*"
   grep '"command"' served.log | tail -n 1 | grep -q '"ok":true' || { tail -n 1 served.log; fail "refused: $*"; }
+}
+
+# A value of the last answer to `hand`: `said unit`.
+said() { grep '"command"' served.log | tail -n 1 | sed -n "s/.*\"$1\":\"\{0,1\}\([^\",}]*\).*/\1/p"; }
+
+# Waits until the module in a slot is being written: some of its flash is erased or programmed, but not all of it.
+mid_flash() {
+  written() { hand truth "$1" && [ "$(said erases_and_programs)" -ge 3 ]; }
+  within 300 written "$1" || fail "nothing is written to the module in $1"
+  [ "$(said flashed)" = false ] || fail "the module in $1 was written too fast"
+}
+
+# Serves /scenario/station.yaml with small packages, gives its modules to this kernel, and makes `usb.yaml` for it.
+attached_station() {
+  cp -r /project/profiles /scenario/station.yaml .
+  sed -i 's/megabytes: .*/megabytes: 1/' profiles/*.yaml
+  real_profiles
+  serve station.yaml
+  stationmaster sim attach 127.0.0.1:3240 --like station.yaml --station usb.yaml >attached.log 2>&1 &
+  within 60 [ -s usb.yaml ] || { cat attached.log; fail "attach writes no station file"; }
+  sed -i 's:/profiles/:/real/:' usb.yaml
+  echo 'power: none' >>usb.yaml
+}
+
+# Starts the controller on `usb.yaml` in the background: `run_station --batch B1 --units 4`.
+run_station() {
+  stationmaster run usb.yaml "$@" --listen off --linger 0 >run.log 2>&1 &
+  controller=$!
+}
+
+# Waits for the controller's end, which must be a good one: `ends_within SECONDS`.
+ends_within() {
+  ended() { ! kill -0 "$controller" 2>/dev/null; }
+  if within "$1" ended && wait "$controller"; then return 0; fi
+  kill "$controller" 2>/dev/null || true
+  tail -n 100 run.log
+  tail -n 20 attached.log served.log
+  fail "the run is not all good"
 }
 
 # The kernel's names of the USB devices with an id: `devices 2c7c:0125`.

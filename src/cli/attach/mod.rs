@@ -108,7 +108,7 @@ async fn attach(address: &str, vhci: &Vhci) -> Result<(), AttachError> {
                         }
                         continue;
                     };
-                    if used.contains(&place.port) {
+                    if used.contains(&place.port) || vhci.is_occupied(&place) {
                         continue;
                     }
                     match import(address, &device, place.port, vhci, &clock).await {

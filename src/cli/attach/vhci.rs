@@ -16,6 +16,10 @@ use crate::domain::{PortChain, Side};
 const PLATFORM: &str = "/sys/devices/platform";
 /// Bytes of sysfs files are at most a page; a status file of 30 ports is shorter.
 const STATUS_LINES_MAX: usize = 1024;
+/// Entries of a controller's directory that are looked at.
+const ROOT_HUBS_MAX: usize = 256;
+/// `speed` of a SuperSpeed root hub, in Mbit/s.
+const SPEED_SUPER_MBIT: u32 = 5000;
 /// The state of a port that is free (`VDEV_ST_NULL`).
 const STATE_FREE: &str = "004";
 
@@ -103,6 +107,27 @@ impl Vhci {
             used.extend(used_in(&read(&file)?).ok_or_else(|| VhciError::Unexpected(file.display().to_string()))?);
         }
         Ok(used)
+    }
+
+    /// Whether the kernel still has the device that was at a place: a port is free a moment before its device is taken
+    /// apart. One that is taken again meanwhile looks to the kernel's hub driver as if nothing had happened, where the
+    /// descriptors are the same, and what held the old device would hold on to it.
+    pub(super) fn is_occupied(&self, place: &Place) -> bool {
+        self.root_hubs(&place.chain).any(|(directory, bus)| {
+            place.chain.ports().first().is_some_and(|port| directory.join(format!("{bus}-{port}")).is_dir())
+        })
+    }
+
+    /// The root hubs on a chain's side of its controller: their directories, and the numbers of their buses.
+    fn root_hubs(&self, chain: &PortChain) -> impl Iterator<Item = (PathBuf, u32)> {
+        let number = chain.controller().rsplit_once('.').and_then(|(_, number)| number.parse().ok());
+        let entries = number.and_then(|number| fs::read_dir(controller(number)).ok());
+        let is_super = chain.side() == Side::Usb3;
+        entries.into_iter().flatten().take(ROOT_HUBS_MAX).filter_map(Result::ok).filter_map(move |entry| {
+            let bus = entry.file_name().to_str()?.strip_prefix("usb")?.parse().ok()?;
+            let speed: u32 = fs::read_to_string(entry.path().join("speed")).ok()?.trim().parse().ok()?;
+            ((speed >= SPEED_SUPER_MBIT) == is_super).then(|| (entry.path(), bus))
+        })
     }
 
     /// Gives a connection to the kernel, which then has the device at this port.

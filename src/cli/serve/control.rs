@@ -10,10 +10,13 @@ use crate::domain::{PortChain, SlotName, limits};
 use crate::hardware::{DeviceMode, DeviceRecord};
 use crate::host::Clock;
 use crate::sim::boot::Boot;
-use crate::sim::{Factory, UnitTruth};
+use crate::sim::{Factory, UnitKind, UnitTruth};
+
+/// Units that a tester brings are numbered apart from the line's own.
+const BROUGHT_NUMBERS: u32 = 700_000;
 
 /// What there is, for those who ask and those who mistype.
-const HELP: &str = "list | unplug SLOT | plug SLOT [UNIT] | swap SLOT SLOT | power SLOT on|off | hub CHAIN on|off | \
+const HELP: &str = "list | unplug SLOT | plug SLOT [UNIT|new] | swap SLOT SLOT | power SLOT on|off | hub CHAIN on|off | \
                     done SLOT | truth SLOT | help | quit";
 
 /// The hands on the fixture.
@@ -23,11 +26,13 @@ pub(super) struct Control<'a> {
     clock: Clock,
     /// Units that were pulled out by hand, by the slot they were in.
     pulled: BTreeMap<SlotName, u32>,
+    /// How many units were brought.
+    brought: u32,
 }
 
 impl<'a> Control<'a> {
     pub(super) fn new(station: &'a Station, factory: &'a Factory, clock: Clock) -> Self {
-        Self { station, factory, clock, pulled: BTreeMap::new() }
+        Self { station, factory, clock, pulled: BTreeMap::new(), brought: 0 }
     }
 
     /// Obeys a line: the answer, or `None` when it was the last one.
@@ -78,12 +83,26 @@ impl<'a> Control<'a> {
     fn plug(&mut self, slot: &str, unit: Option<&str>) -> Result<Value, String> {
         let slot = self.slot(slot)?;
         let unit = match unit {
+            Some("new") => self.bring(&slot)?,
             Some(text) => text.parse().map_err(|_| format!("{} is no number of a unit", printable(text, 64)))?,
             None => *self.pulled.get(&slot).ok_or_else(|| format!("nothing was pulled out of slot {slot}"))?,
         };
         self.factory.plug(unit, &slot).map_err(|error| error.to_string())?;
         self.pulled.retain(|_, pulled| *pulled != unit);
         Ok(json!({ "unit": unit }))
+    }
+
+    /// Makes one more unit of the kind that belongs into a slot.
+    fn bring(&mut self, slot: &SlotName) -> Result<u32, String> {
+        let kinds = self.station.simulation.iter().flat_map(|simulation| &simulation.units);
+        let fits = |slots: &Option<Vec<SlotName>>| slots.as_ref().is_none_or(|slots| slots.contains(slot));
+        let kind = kinds.into_iter().find(|kind| fits(&kind.slots));
+        let kind = kind.ok_or_else(|| format!("the station file has no units for slot {slot}"))?;
+        let kind = UnitKind { model: kind.model.clone(), revision: kind.revision.clone(), slots: None };
+        let unit = BROUGHT_NUMBERS.saturating_add(self.brought);
+        self.factory.make(unit, &kind).map_err(|error| error.to_string())?;
+        self.brought += 1;
+        Ok(unit)
     }
 
     async fn swap(&mut self, one: &str, other: &str) -> Result<Value, String> {

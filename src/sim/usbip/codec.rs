@@ -46,6 +46,9 @@ pub const SPEED_SUPER: u32 = 5;
 pub(super) const ENOENT: i32 = -2;
 /// `-ENOMEM`: no further transfer is taken.
 pub(super) const ENOMEM: i32 = -12;
+/// `-ESHUTDOWN`: the device left. Unlike `-EPROTO` it tells drivers not to try again (Linux,
+/// `Documentation/driver-api/usb/error-codes.rst`).
+pub(super) const ESHUTDOWN: i32 = -108;
 /// `-EPIPE`: stalled.
 pub(super) const EPIPE: i32 = -32;
 /// `-EOVERFLOW`: babble.

@@ -21,7 +21,7 @@ use super::super::usb::descriptors::CONFIGURATION;
 use super::super::usb::{Completion, Direction, Ending, Transfer, UsbDevice};
 use super::super::world::{Export, World};
 use super::codec::{self, Command, DeviceInfo, Request, SPEED_FULL, SPEED_HIGH, SPEED_SUPER, Submit};
-use super::codec::{ECONNRESET, ENOENT, ENOMEM, EOVERFLOW, EPIPE, EREMOTEIO};
+use super::codec::{ECONNRESET, ENOENT, ENOMEM, EOVERFLOW, EPIPE, EREMOTEIO, ESHUTDOWN};
 use crate::domain::{Side, limits};
 use crate::hardware::{HardwareError, Speed};
 use crate::host::Clock;
@@ -140,6 +140,7 @@ async fn connection<P>(mut stream: TcpStream, exports: &Exports, place: P, clock
     }
     // What had completed when the module left still arrives; then the client sees the end of the connection.
     traffic.collect();
+    traffic.refuse_rest(&mut buffer)?;
     let farewell = async {
         stream.write_all_buf(&mut traffic.out).await?;
         stream.shutdown().await?;
@@ -261,6 +262,24 @@ impl Traffic {
         while let Poll::Ready(completion) = self.device.poll(&mut Context::from_waker(Waker::noop())) {
             self.put(completion);
         }
+    }
+
+    /// Ends everything that is in flight, as a host controller does when a device leaves, and whatever else the client
+    /// had asked for by then. Linux would wait five seconds for a control transfer that nobody ends, and look at no other
+    /// port of that hub meanwhile.
+    fn refuse_rest(&mut self, buffer: &mut BytesMut) -> io::Result<()> {
+        for (seqnum, frames) in std::mem::take(&mut self.frames) {
+            codec::put_submitted(seqnum, ESHUTDOWN, 0, frames, &[], &mut self.out);
+        }
+        while let Some(command) = codec::command(buffer).map_err(invalid)? {
+            match command {
+                Command::Submit(submit) => {
+                    codec::put_submitted(submit.seqnum, ESHUTDOWN, 0, submit.frames, &[], &mut self.out);
+                }
+                Command::Unlink { seqnum, .. } => codec::put_unlinked(seqnum, 0, &mut self.out),
+            }
+        }
+        Ok(())
     }
 
     fn put(&mut self, completion: Completion) {

@@ -320,7 +320,7 @@ async fn a_slot_that_the_file_has_elsewhere_may_be_taught_anew() {
     let mut desk = Desk::new(vec![target(1, 2), target(2, 1)]).await;
     desk.until("ask A1").await;
     desk.plug(1, "A1");
-    assert!(desk.until("note").await.contains("is slot A2's in the file"));
+    assert!(desk.until("note").await.contains("in the file this is slot A2"));
     desk.until("ask A2").await;
     desk.plug(2, "A2");
     desk.until("learned A2").await;
@@ -441,6 +441,38 @@ async fn a_stop_brings_the_module_back_first() {
     desk.until("download").await;
     desk.stop.cancel();
     assert_eq!(desk.end().await, Taught { learned: vec![both(1)], missing: vec![name("A2")] });
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slot_that_was_taught_wrongly_is_taught_again() {
+    let mut desk = Desk::new(vec![blank("A1"), blank("A2"), blank("A3")]).await;
+    desk.until("ask A1").await;
+    desk.plug(1, "A2");
+    desk.until("learned A1").await;
+    desk.until("ask A2").await;
+    desk.wishes.send(Wish::Back).expect("the session listens");
+    desk.until("ask A1").await;
+    // Still in the wrong slot, and put in there again.
+    desk.unplug("A2");
+    desk.plug(1, "A2");
+    desk.until("learned A1").await;
+    desk.until("ask A2").await;
+    desk.wishes.send(Wish::Back).expect("the session listens");
+    desk.until("ask A1").await;
+    desk.wishes.send(Wish::Back).expect("the session listens");
+    desk.until("ask A1").await;
+    desk.plug(2, "A1");
+    desk.until("ask A2").await;
+    desk.unplug("A2");
+    desk.clock.sleep(Duration::from_secs(5)).await;
+    desk.wishes.send(Wish::Skip).expect("the session listens");
+    desk.until("ask A3").await;
+    desk.wishes.send(Wish::Back).expect("the session listens");
+    desk.until("ask A2").await;
+    desk.plug(1, "A2");
+    desk.until("ask A3").await;
+    desk.wishes.send(Wish::End).expect("the session listens");
+    assert_eq!(desk.end().await, Taught { learned: vec![both(1), both(2)], missing: vec![name("A3")] });
 }
 
 /// A bus that can be told to fail.

@@ -44,14 +44,10 @@ impl<'a> Lines<'a> {
         Some(start + before)
     }
 
-    /// The bytes of a place; `None` for what goes on in the next line.
-    pub(super) fn span(&self, place: Place) -> Option<Range<usize>> {
-        if place.chars == usize::MAX {
-            return None;
-        }
+    /// The bytes of `written`, where that stands at a place.
+    pub(super) fn span_of(&self, place: Place, written: &str) -> Option<Range<usize>> {
         let start = self.offset(place)?;
-        let bytes: usize = self.text[start..].chars().take(place.chars).map(char::len_utf8).sum();
-        Some(start..start + bytes)
+        self.text[start..].starts_with(written).then(|| start..start + written.len())
     }
 
     /// Whether that character stands at a place.

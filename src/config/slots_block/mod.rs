@@ -40,6 +40,9 @@ pub fn slot_names(path: &Path, bytes: &[u8]) -> Result<Vec<String>, ConfigErrors
 /// write it instead.
 pub fn edit_slots(path: &Path, bytes: &[u8], slots: &[SlotConfig]) -> Result<Vec<u8>, ConfigErrors> {
     let document = yaml::parse(path, bytes)?;
+    if slots.is_empty() {
+        return Ok(bytes.to_vec());
+    }
     let editor = Editor { document: &document, lines: Lines::of(&document.text), changes: Vec::new() };
     let text = editor.edit(slots)?;
     let edited = yaml::parse(path, text.as_bytes()).map(|edited| meaning(&edited));
@@ -181,10 +184,11 @@ impl<'a> Editor<'a> {
         let Content::Scalar { text, .. } = &node.content else {
             return Err(self.wrong(node.place, "here must be a port chain"));
         };
-        let span = self.lines.span(node.place);
-        let written = span.clone().and_then(|span| self.lines.text().get(span)).unwrap_or_default();
-        let is_as_read = [text.clone(), format!("'{text}'"), format!("\"{text}\"")].contains(&written.to_owned());
-        span.filter(|_| is_as_read).ok_or_else(|| self.wrong(node.place, "this port chain cannot be replaced"))
+        // The parser counts blanks behind a quoted value as its own. What was escaped or goes on in the next line does
+        // not stand there as it was read.
+        let written = [text.clone(), format!("'{text}'"), format!("\"{text}\"")];
+        let span = written.iter().find_map(|written| self.lines.span_of(node.place, written));
+        span.ok_or_else(|| self.wrong(node.place, "this port chain cannot be replaced"))
     }
 
     /// Replaces a value, in the quotes that it has.

@@ -41,6 +41,7 @@ fn what_is_right_already_stays_as_it_is() {
     becomes(text, &[slot("A1", "c/usb2/1", Some("c/usb3/1"))], text);
     becomes(text, &[slot("A1", "c/usb2/1", None)], text);
     becomes(text, &[], text);
+    becomes("name: x\n", &[], "name: x\n");
 }
 
 #[test]
@@ -122,7 +123,7 @@ fn what_cannot_be_edited_is_said_with_its_place() {
     refused("slots: []\n", &new, "cannot be added to");
     refused("slots: {name: A1}\n", &new, "is no list");
     refused("{name: x}\n", &new, "a file in braces");
-    refused("slots:\n  - name: A1\n    usb2: >-\n      c/usb2/1\n", &known, "s.yaml:4:7: this port chain");
+    refused("slots:\n  - name: A1\n    usb2: c/usb2/1\n      .2\n", &known, "s.yaml:3:11: this port chain");
     refused("slots:\n  - name: A1\n    usb2: \"c\\x2fusb2/1\"\n", &known, "this port chain");
     refused("slots:\n  - name: A1\n    usb2: [c]\n", &known, "here must be a port chain");
     refused("slots:\n  - name: A1\n", &known, "has no `usb2`");
@@ -136,6 +137,22 @@ fn a_list_in_brackets_is_edited_where_nothing_is_added() {
         "slots: [{name: A1, usb2: c/usb2/1}, {name: A2, usb2: c/usb2/2}]",
         &[slot("A2", "c/usb2/3", Some("c/usb3/3"))],
         "slots: [{name: A1, usb2: c/usb2/1}, {name: A2, usb2: c/usb2/3, usb3: c/usb3/3}]",
+    );
+}
+
+#[test]
+fn quoted_and_folded_values_are_replaced_in_their_own_way() {
+    let learned = [slot("A1", "c/usb2/3", Some(A1.1))];
+    becomes(
+        "slots:\n  - name: A1\n    usb2: >-\n      c/usb2/1\nz: 1\n",
+        &learned,
+        "slots:\n  - name: A1\n    usb2: >-\n      c/usb2/3\n    usb3: \"pci-0000:00:14.0/usb3/2.4\"\nz: 1\n",
+    );
+    // The parser takes blanks and line ends behind a quoted value for a part of it.
+    becomes(
+        "slots:\n  - { name: 'A1', usb2: 'c/usb2/1'  , usb3: \"c/usb3/1\"\n    }\n",
+        &learned,
+        "slots:\n  - { name: 'A1', usb2: 'c/usb2/3'  , usb3: \"pci-0000:00:14.0/usb3/2.4\"\n    }\n",
     );
 }
 

@@ -62,6 +62,8 @@ pub enum News<'a> {
 pub enum Wish {
     /// To leave this slot out.
     Skip,
+    /// To teach the slot before this one again.
+    Back,
     /// To end here.
     End,
 }
@@ -106,6 +108,7 @@ pub struct Mapper {
 enum End {
     Learned(SlotConfig),
     Skipped,
+    Back,
     Stopped,
 }
 
@@ -125,25 +128,28 @@ impl Mapper {
     /// When the bus cannot be listed for long.
     pub async fn teach(&self, asker: &mut dyn Asker) -> Result<Taught, HardwareError> {
         let mut session = Session { mapper: self, asker, learned: Vec::new(), refused: BTreeSet::new() };
-        let mut missing = Vec::new();
-        let mut targets = self.targets.iter();
-        for target in targets.by_ref() {
+        let mut index = 0;
+        while let Some(target) = self.targets.get(index) {
             match session.teach(target).await? {
                 End::Learned(slot) => {
                     session.asker.tell(&News::Learned(&slot));
                     session.learned.push(slot);
+                    index += 1;
                 }
                 End::Skipped => {
                     session.asker.tell(&News::Skipped(&target.name));
-                    missing.push(target.name.clone());
+                    index += 1;
                 }
-                End::Stopped => {
-                    missing.push(target.name.clone());
-                    break;
+                End::Back => {
+                    index = index.saturating_sub(1);
+                    session.forget(&self.targets[index].name);
                 }
+                End::Stopped => break,
             }
         }
-        missing.extend(targets.map(|target| target.name.clone()));
+        let is_learned = |name: &SlotName| session.learned.iter().any(|slot| slot.name == *name);
+        let names = self.targets.iter().map(|target| &target.name);
+        let missing = names.filter(|name| !is_learned(name)).cloned().collect();
         Ok(Taught { learned: session.learned, missing })
     }
 
@@ -155,6 +161,14 @@ impl Mapper {
 }
 
 impl Session<'_> {
+    /// Forgets a slot that was learned. Its module, if it is still where it was, may teach again once it was put in
+    /// again.
+    fn forget(&mut self, name: &SlotName) {
+        let forgotten = self.learned.iter().filter(|slot| slot.name == *name);
+        self.refused.extend(forgotten.flat_map(chains).cloned());
+        self.learned.retain(|slot| slot.name != *name);
+    }
+
     /// Asks for a module in one slot until it has taught it.
     async fn teach(&mut self, target: &Target) -> Result<End, HardwareError> {
         loop {
@@ -165,6 +179,7 @@ impl Session<'_> {
             self.asker.tell(&News::Asked(&target.name));
             let refusal = match self.await_module(&before).await? {
                 Arrived::Wish(Wish::Skip) => return Ok(End::Skipped),
+                Arrived::Wish(Wish::Back) => return Ok(End::Back),
                 Arrived::Wish(Wish::End) => return Ok(End::Stopped),
                 Arrived::Module(device, family) => match self.follow(target, &device, family, &before).await? {
                     Ok(slot) => return Ok(End::Learned(slot)),
@@ -230,13 +245,13 @@ impl Session<'_> {
             }
         }
         let slot = SlotConfig { name: target.name.clone(), usb2: download.clone(), usb3 };
-        for chain in std::iter::once(&slot.usb2).chain(&slot.usb3) {
-            let has = |other: &&Target| other.usb2.as_ref() == Some(chain) || other.usb3.as_ref() == Some(chain);
-            let other = self.mapper.targets.iter().find(|other| other.name != slot.name && has(other));
-            if let Some(other) = other {
-                let note = format!("{chain} is slot {}'s in the file; that one is taught too", other.name);
-                self.asker.tell(&News::Note(note));
-            }
+        let has = |other: &&Target| {
+            other.usb2.iter().chain(&other.usb3).any(|chain| chains(&slot).any(|learned| learned == chain))
+        };
+        let mut others = self.mapper.targets.iter().filter(|other| other.name != slot.name);
+        if let Some(other) = others.find(has) {
+            let note = format!("in the file this is slot {}; is the module really in {}?", other.name, slot.name);
+            self.asker.tell(&News::Note(note));
         }
         Ok(slot)
     }

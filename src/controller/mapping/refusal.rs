@@ -86,7 +86,9 @@ impl Refusal {
     pub fn remedy(&self) -> &'static str {
         match self {
             Self::Several(_) => "take all of them out, then put a single one in",
-            Self::Taught(..) => "take it out, and look at the stickers: two slots cannot have one port",
+            Self::Taught(..) => {
+                "take it out and look at the stickers; if that other slot was taught wrongly, go back to it"
+            }
             Self::OfOther(..) => {
                 "take it out; if the wiring was changed, teach that slot too: name it with --slots, or leave --slots out"
             }

@@ -144,8 +144,19 @@ async fn teach(arguments: &MapArguments, plan: &Plan) -> Result<Ended, String> {
     };
     let is_complete = taught.missing.is_empty();
     let is_wanted = !taught.learned.is_empty()
-        && (is_complete || arguments.partial || (!stop.is_cancelled() && person.agrees(&question(&taught)).await));
+        && (is_complete
+            || arguments.partial
+            || (!stop.is_cancelled() && agrees(&mut person, &question(&taught)).await));
     Ok(Ended { taught, is_wanted })
+}
+
+/// Whether the person agrees; a signal is a no.
+async fn agrees(person: &mut Person, question: &str) -> bool {
+    tokio::select! {
+        biased;
+        _ = signal() => false,
+        agreed = person.agrees(question) => agreed,
+    }
 }
 
 fn question(taught: &Taught) -> String {
@@ -229,5 +240,25 @@ fn news(old: Option<&PortChain>, new: &PortChain) -> &'static str {
         None => "new",
         Some(old) if old == new => "as before",
         Some(_) => "changed",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::plan::tests::{arguments, disk};
+    use super::*;
+
+    #[test]
+    fn a_station_at_work_is_not_taught() {
+        let disk = disk();
+        let mut plan = Plan::of(&disk, &arguments(&[])).expect("a good station");
+        assert!(lock(&disk, &plan).expect("practice needs no lock").is_none());
+        plan.station.hardware = HardwareKind::Usb;
+        assert!(lock(&disk, &plan).expect("it has never worked").is_none());
+        let at_work = ledger::lock(&disk, &plan.station.state.join("ledger")).expect("the first one");
+        let why = lock(&disk, &plan).expect_err("it is at work");
+        assert!(why.contains("stop it first"), "{why}");
+        drop(at_work);
+        assert!(lock(&disk, &plan).expect("it is stopped").is_some());
     }
 }

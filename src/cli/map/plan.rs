@@ -111,3 +111,77 @@ fn invented(bytes: &[u8], names: &[SlotName]) -> Vec<SlotConfig> {
         })
         .collect()
 }
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::host::{MemoryDisk, OsDisk};
+
+    /// A disk with the demo station and its profiles.
+    pub(in super::super) fn disk() -> MemoryDisk {
+        let disk = MemoryDisk::new();
+        for directory in ["profiles", "stations"] {
+            disk.create_dir_all(Path::new(directory)).expect("in memory");
+            for entry in OsDisk::new().list(Path::new(directory)).expect("a directory of the tree") {
+                let path = Path::new(directory).join(&entry.name);
+                let bytes = OsDisk::new().read(&path, limits::CONFIG_BYTES_MAX).expect("a file");
+                disk.replace(&path, &bytes, true).expect("in memory");
+            }
+        }
+        disk
+    }
+
+    pub(in super::super) fn arguments(slots: &[&str]) -> MapArguments {
+        MapArguments {
+            station: PathBuf::from("stations/demo.yaml"),
+            slots: slots.iter().map(|name| name.parse().expect("a name")).collect(),
+            partial: false,
+            out: None,
+        }
+    }
+
+    fn learned(name: &str, usb2: &str) -> SlotConfig {
+        SlotConfig { name: name.parse().expect("a name"), usb2: usb2.parse().expect("a chain"), usb3: None }
+    }
+
+    #[test]
+    fn targets_and_others_are_all_slots_and_new_ones_know_nothing() {
+        let plan = Plan::of(&disk(), &arguments(&["B1", "E1"])).expect("a good station");
+        assert_eq!(plan.others.len(), 15);
+        let [known, new] = plan.targets.as_slice() else { panic!("two targets") };
+        assert_eq!(known.usb2, Some("sim-0/usb2/2.1".parse().expect("a chain")));
+        assert_eq!((&new.usb2, &new.usb3), (&None, &None));
+        assert_eq!(plan.station.slots.len(), 17, "a fixture to practise on has a place for it");
+        let all = Plan::of(&disk(), &arguments(&[])).expect("a good station");
+        assert_eq!((all.targets.len(), all.others.len()), (16, 0));
+    }
+
+    #[test]
+    fn what_somebody_wrote_into_the_file_meanwhile_stays() {
+        let disk = disk();
+        let plan = Plan::of(&disk, &arguments(&["A1"])).expect("a good station");
+        let change = |from: &str, to: &str| {
+            let path = Path::new("stations/demo.yaml");
+            let text = String::from_utf8(disk.read(path, 1 << 20).expect("a file")).expect("text");
+            assert!(text.contains(from));
+            disk.replace(path, text.replace(from, to).as_bytes(), true).expect("in memory");
+        };
+        change("  # Hub B, on root port 2.", "  # Hub B, the blue one.");
+        let (before, after) = plan.edited(&disk, &[learned("A1", "sim-0/usb2/9.1")]).expect("it is good");
+        let (before, after) = (String::from_utf8(before).expect("text"), String::from_utf8(after).expect("text"));
+        assert_eq!(after, before.replace("usb2: sim-0/usb2/1.1,", "usb2: sim-0/usb2/9.1,"));
+        assert!(after.contains("the blue one"));
+        // And what they broke is said before anything is written.
+        change("hardware: simulated", "hardware: none");
+        let why = plan.edited(&disk, &[learned("A1", "sim-0/usb2/9.1")]).expect_err("no station");
+        assert!(why.starts_with("stations/demo.yaml:14:"), "{why}");
+    }
+
+    #[test]
+    fn what_would_be_no_good_station_is_not_written() {
+        let disk = disk();
+        let plan = Plan::of(&disk, &arguments(&["A1", "A2"])).expect("a good station");
+        let why = plan.edited(&disk, &[learned("A1", "sim-0/usb2/1.2")]).expect_err("two slots with one port");
+        assert!(why.contains("slot A1 has this port already"), "{why}");
+    }
+}

@@ -46,7 +46,7 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    /// What happened, for "module …" sentences of its own.
+    /// What happened.
     #[must_use]
     pub fn sentence(&self) -> String {
         match self {
@@ -59,7 +59,7 @@ impl Refusal {
                 format!("the module is at {chain}, which the station file gives to slot {slot}")
             }
             Self::Behind(slot, chain) => {
-                format!("the module is at {chain}, and a port of slot {slot} is on the same branch of hubs as a module")
+                format!("the module is at {chain}, and slot {slot} has a port above or below that one")
             }
             Self::WasThere(chain) => format!("the module at {chain} was there before it was asked for"),
             Self::InDownloadMode(chain) => format!("the module at {chain} comes up in download mode"),
@@ -92,7 +92,7 @@ impl Refusal {
             Self::OfOther(..) => {
                 "take it out; if the wiring was changed, teach that slot too: name it with --slots, or leave --slots out"
             }
-            Self::Behind(..) => "take it out; either of the two ports is a hub's, or the other slot was taught wrongly",
+            Self::Behind(..) => "take it out; a port cannot be a hub's and a slot's: teach that other slot anew",
             Self::WasThere(_) => "if it is in the right slot, take it out and put it in again",
             Self::InDownloadMode(_) => {
                 "take it out and put it in again; if it stays so, take another module: its firmware is not whole"

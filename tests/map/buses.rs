@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use stationmaster::controller::mapping::{Refusal, Target, Wish};
+use stationmaster::controller::mapping::{Refusal, Target, Taught, Wish};
 use stationmaster::domain::PortChain;
 use stationmaster::hardware::{
     AtPort, BoxFuture, BulkPipe, Bus, DeviceKey, DeviceRecord, HardwareError, Interface, Listing, Speed,
@@ -107,7 +107,10 @@ async fn a_bus_that_fails_for_a_moment_is_waited_for_and_not_for_ever() {
     desk.until("ask A2").await;
     change.send_replace(Change::Fails);
     let ended = desk.clock.timeout(Duration::from_secs(300), desk.session).await.expect("it ends");
-    assert_eq!(ended.expect("it does not panic"), Err(HardwareError::Failed("no USB".to_owned())));
+    let failure = Some(HardwareError::Failed("no USB".to_owned()));
+    // What was learned before is not lost.
+    let expected = Taught { learned: vec![both(1)], missing: vec![name("A2")], failure };
+    assert_eq!(ended.expect("it does not panic"), expected);
 }
 
 fn device(id: (u16, u16), chain: &str, interfaces: Vec<Interface>) -> Change {

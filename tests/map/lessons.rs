@@ -24,7 +24,7 @@ async fn one_module_that_goes_from_slot_to_slot_teaches_both_ports_of_each() {
     // Modules may also stay where they are.
     desk.plug(2, "A2");
     desk.until("learned A2").await;
-    assert_eq!(desk.end().await, Taught { learned: vec![both(1), both(3), both(2)], missing: vec![] });
+    assert_eq!(desk.end().await, Taught { learned: vec![both(1), both(3), both(2)], missing: vec![], failure: None });
 }
 
 #[tokio::test(start_paused = true)]
@@ -79,7 +79,7 @@ async fn a_second_module_that_needs_longer_to_start_is_noticed_too() {
     assert_eq!(refused, format!("refused {:?}", Refusal::Several(vec![usb3(1), usb3(2)])));
     desk.wishes.send(Wish::Skip).expect("the session listens");
     desk.until("skipped A1").await;
-    assert_eq!(desk.end().await, Taught { learned: vec![], missing: vec![name("A1")] });
+    assert_eq!(desk.end().await, Taught { learned: vec![], missing: vec![name("A1")], failure: None });
 }
 
 #[tokio::test(start_paused = true)]
@@ -177,7 +177,7 @@ async fn a_module_that_is_silent_in_download_mode_teaches_nothing_and_another_on
     desk.until("learned A1").await;
     desk.until("ask A2").await;
     desk.wishes.send(Wish::Skip).expect("the session listens");
-    assert_eq!(desk.end().await, Taught { learned: vec![both(1)], missing: vec![name("A2")] });
+    assert_eq!(desk.end().await, Taught { learned: vec![both(1)], missing: vec![name("A2")], failure: None });
 }
 
 #[tokio::test(start_paused = true)]
@@ -245,7 +245,7 @@ async fn a_stop_brings_the_module_back_first() {
     desk.plug(1, "A1");
     desk.until("download").await;
     desk.stop.cancel();
-    assert_eq!(desk.end().await, Taught { learned: vec![both(1)], missing: vec![name("A2")] });
+    assert_eq!(desk.end().await, Taught { learned: vec![both(1)], missing: vec![name("A2")], failure: None });
 }
 
 #[tokio::test(start_paused = true)]
@@ -277,5 +277,5 @@ async fn a_slot_that_was_taught_wrongly_is_taught_again() {
     desk.plug(1, "A2");
     desk.until("ask A3").await;
     desk.wishes.send(Wish::End).expect("the session listens");
-    assert_eq!(desk.end().await, Taught { learned: vec![both(1), both(2)], missing: vec![name("A3")] });
+    assert_eq!(desk.end().await, Taught { learned: vec![both(1), both(2)], missing: vec![name("A3")], failure: None });
 }

@@ -140,8 +140,11 @@ async fn teach(arguments: &MapArguments, plan: &Plan) -> Result<Ended, String> {
                         when it is taken out and put in again"
                 .to_owned());
         }
-        taught = Box::pin(mapper.teach(&mut person)) => taught.map_err(|error| error.to_string())?,
+        taught = Box::pin(mapper.teach(&mut person)) => taught,
     };
+    if let Some(error) = &taught.failure {
+        say(&format!("error: {error}"), 0);
+    }
     let is_complete = taught.missing.is_empty();
     let is_wanted = !taught.learned.is_empty()
         && (is_complete
@@ -181,7 +184,8 @@ async fn twice_signalled(stop: &CancellationToken) {
 
 /// Shows what was learned, and writes it where that is wanted.
 fn conclude(disk: &dyn Disk, arguments: &MapArguments, plan: &Plan, ended: &Ended) -> Status {
-    let Taught { learned, missing } = &ended.taught;
+    let Taught { learned, missing, failure } = &ended.taught;
+    let not_all = if failure.is_some() { Status::Stuck } else { Status::NotAllGood };
     print(&words(plan, learned));
     if !missing.is_empty() {
         let names: Vec<&str> = missing.iter().map(SlotName::as_str).collect();
@@ -189,7 +193,7 @@ fn conclude(disk: &dyn Disk, arguments: &MapArguments, plan: &Plan, ended: &Ende
     }
     if !ended.is_wanted {
         complain("nothing was written");
-        return Status::NotAllGood;
+        return not_all;
     }
     let (before, after) = match plan.edited(disk, learned) {
         Ok(edited) => edited,
@@ -199,7 +203,7 @@ fn conclude(disk: &dyn Disk, arguments: &MapArguments, plan: &Plan, ended: &Ende
             return Status::Refused;
         }
     };
-    let good = if missing.is_empty() { Status::Good } else { Status::NotAllGood };
+    let good = if missing.is_empty() { Status::Good } else { not_all };
     let path = arguments.out.clone().unwrap_or_else(|| plan.file());
     let shown = arguments.out.as_deref().unwrap_or(plan.path()).display();
     if arguments.out.is_none() && before == after {

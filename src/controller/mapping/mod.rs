@@ -85,6 +85,8 @@ pub struct Taught {
     pub learned: Vec<SlotConfig>,
     /// The slots of which nothing was learned.
     pub missing: Vec<SlotName>,
+    /// Why it ended early: the bus could not be listed for long.
+    pub failure: Option<HardwareError>,
 }
 
 /// The teaching of some slots of a station.
@@ -123,14 +125,18 @@ struct Session<'a> {
 
 impl Mapper {
     /// Teaches the targets one after the other.
-    ///
-    /// # Errors
-    /// When the bus cannot be listed for long.
-    pub async fn teach(&self, asker: &mut dyn Asker) -> Result<Taught, HardwareError> {
+    pub async fn teach(&self, asker: &mut dyn Asker) -> Taught {
         let mut session = Session { mapper: self, asker, learned: Vec::new(), refused: BTreeSet::new() };
-        let mut index = 0;
+        let (mut index, mut failure) = (0, None);
         while let Some(target) = self.targets.get(index) {
-            match session.teach(target).await? {
+            let end = match session.teach(target).await {
+                Ok(end) => end,
+                Err(error) => {
+                    failure = Some(error);
+                    break;
+                }
+            };
+            match end {
                 End::Learned(slot) => {
                     session.asker.tell(&News::Learned(&slot));
                     session.learned.push(slot);
@@ -150,7 +156,7 @@ impl Mapper {
         let is_learned = |name: &SlotName| session.learned.iter().any(|slot| slot.name == *name);
         let names = self.targets.iter().map(|target| &target.name);
         let missing = names.filter(|name| !is_learned(name)).cloned().collect();
-        Ok(Taught { learned: session.learned, missing })
+        Taught { learned: session.learned, missing, failure }
     }
 
     /// The timeouts of the profile that serves this family; the defaults where none does.

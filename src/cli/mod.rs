@@ -12,8 +12,10 @@ mod crash;
 mod devices;
 mod display;
 mod doctor;
+mod input;
 mod line;
 mod man;
+mod map;
 mod package;
 mod places;
 pub mod prepare;
@@ -83,6 +85,8 @@ enum Command {
     Devices(devices::DevicesArguments),
     /// Ask the module in a slot one command that only reads
     At(at::AtArguments),
+    /// Teach a station its slots: a module is put into each, and its ports are learned
+    Map(map::MapArguments),
     /// Whether this host is fit for a station: each finding with its remedy
     Doctor(doctor::DoctorArguments),
     /// Reports made from the ledger
@@ -120,6 +124,7 @@ pub fn main() -> ExitCode {
         Command::Package(command) => package::run(&command),
         Command::Devices(arguments) => devices::run(&arguments),
         Command::At(arguments) => at::run(&arguments),
+        Command::Map(arguments) => map::run(&arguments),
         Command::Doctor(arguments) => doctor::run(&arguments),
         Command::Report(command) => report::run(&command),
         Command::Verify(arguments) => verify::run(&arguments),

@@ -20,6 +20,14 @@ pub fn station(disk: &dyn Disk, path: &Path) -> Result<Station, ConfigErrors> {
     with_known(|known| config::load_station(disk, path, known))
 }
 
+/// Checks what is to become the station file `path`.
+///
+/// # Errors
+/// Everything that is wrong in it and in the profiles that it names.
+pub(crate) fn station_from(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> Result<Station, ConfigErrors> {
+    with_known(|known| config::station_from(disk, path, bytes, known))
+}
+
 /// Reads a profile likewise.
 ///
 /// # Errors

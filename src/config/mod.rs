@@ -19,6 +19,7 @@ mod profile;
 mod raw;
 mod schema;
 mod serde_words;
+mod slots_block;
 mod station;
 mod words;
 mod yaml;
@@ -37,6 +38,7 @@ pub use profile::{
     Timeouts,
 };
 pub use schema::{profile_schema, station_schema};
+pub use slots_block::{edit_slots, slot_names};
 pub use station::{
     FlashStore, HardwareKind, PowerKind, SimFault, SimOperator, SimUnitMix, Simulation, SlotConfig, Station,
 };
@@ -72,7 +74,17 @@ pub struct KnownFault<'a> {
 /// # Errors
 /// Everything that is wrong in these files.
 pub fn load_station(disk: &dyn Disk, path: &Path, known: &Known<'_>) -> Result<Station, ConfigErrors> {
-    let (document, digest) = open(disk, path)?;
+    let bytes = read_file(disk, path)?;
+    station_from(disk, path, &bytes, known)
+}
+
+/// Checks what is to become the station file `path`, as [`load_station`] would once it is there.
+///
+/// # Errors
+/// Everything that is wrong in `bytes` and in the profiles that they name.
+pub fn station_from(disk: &dyn Disk, path: &Path, bytes: &[u8], known: &Known<'_>) -> Result<Station, ConfigErrors> {
+    let document = yaml::parse(path, bytes)?;
+    let digest = Sha256Digest::of(bytes);
     let raw: raw::RawStation = yaml::read(&document)?;
     let mut checker = Checker::new(&document);
     let profiles = load_profiles(disk, &raw, &document, known, &mut checker);
@@ -144,14 +156,22 @@ fn load_profiles(
 }
 
 fn open(disk: &dyn Disk, path: &Path) -> Result<(Document, Sha256Digest), ConfigErrors> {
-    let bytes = read_bytes(disk, path).map_err(|error| match error.kind() {
-        io::ErrorKind::FileTooLarge => yaml::too_long(path),
+    let bytes = read_file(disk, path)?;
+    Ok((yaml::parse(path, &bytes)?, Sha256Digest::of(&bytes)))
+}
+
+/// A station or profile file as it is, unread.
+///
+/// # Errors
+/// When it cannot be read, or is longer than such a file may be.
+pub fn read_file(disk: &dyn Disk, path: &Path) -> Result<Vec<u8>, ConfigErrors> {
+    read_bytes(disk, path).map_err(|error| match error.kind() {
+        io::ErrorKind::FileTooLarge => yaml::too_long(path).into(),
         _ => {
             let sentence = format!("cannot be read: {}", reason(&error));
-            ConfigError::of_file(path, sentence, "name a station or profile file; ready ones are in stations/")
+            ConfigError::of_file(path, sentence, "name a station or profile file; ready ones are in stations/").into()
         }
-    })?;
-    Ok((yaml::parse(path, &bytes)?, Sha256Digest::of(&bytes)))
+    })
 }
 
 fn read_bytes(disk: &dyn Disk, path: &Path) -> io::Result<Vec<u8>> {

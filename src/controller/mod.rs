@@ -2,7 +2,7 @@
 //!
 //! One reconciler knows what is plugged where; one task per slot serves the module in it; every run is a task of its
 //! own below its slot. They share [`floor::Floor`] and speak to each other through it and through the ledger. What
-//! others may ask of the controller is [`Handle`].
+//! others may ask of the controller is [`Handle`]. [`mapping`] works without all of them: it teaches a station its slots.
 
 mod backup;
 mod board;
@@ -13,6 +13,7 @@ mod failure;
 mod flash;
 mod floor;
 mod identify;
+pub mod mapping;
 mod permits;
 mod quota;
 mod reconcile;

@@ -248,5 +248,5 @@ pub const USBIP_FAREWELL_TIME_MAX: Duration = Duration::from_secs(2);
 pub const USBIP_DEVICES_MAX: u32 = 1024;
 /// Most interfaces of a device in such a list.
 pub const USBIP_INTERFACES_MAX: u8 = 32;
-/// Longest line of the served factory's control input, in bytes.
-pub const SERVE_LINE_BYTES_MAX: usize = 4096;
+/// Longest line that is read from a terminal or a program at standard input, in bytes.
+pub const INPUT_LINE_BYTES_MAX: usize = 4096;

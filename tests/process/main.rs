@@ -6,6 +6,7 @@ mod demo;
 mod faults;
 mod invalid;
 mod kill;
+mod map;
 mod package;
 mod place;
 mod records;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -108,6 +108,15 @@ impl Place {
     /// Runs it to its end.
     pub(crate) fn run(&self, line: &str) -> Ran {
         ended(self.command(line).spawn().expect("the binary starts"))
+    }
+
+    /// Runs it to its end with that at its standard input.
+    pub(crate) fn run_with(&self, line: &str, input: &str) -> Ran {
+        let mut child = self.command(line).stdin(Stdio::piped()).spawn().expect("the binary starts");
+        let mut pipe = child.stdin.take().expect("it is piped");
+        pipe.write_all(input.as_bytes()).expect("a pipe holds that much");
+        drop(pipe);
+        ended(child)
     }
 }
 

@@ -21,6 +21,16 @@ impl<'a> Transcript<'a> {
     /// Runs a command and notes it.
     pub(crate) fn run(&mut self, line: &str) -> Ran {
         let ran = self.place.run(line);
+        self.keep(line, ran)
+    }
+
+    /// Runs a command with that at its standard input and notes both.
+    pub(crate) fn run_with(&mut self, line: &str, input: &str) -> Ran {
+        let ran = self.place.run_with(line, input);
+        self.keep(&format!("{line} <<< {input:?}"), ran)
+    }
+
+    fn keep(&mut self, line: &str, ran: Ran) -> Ran {
         let status = ran.status.map_or_else(|| "signal".to_owned(), |status| status.to_string());
         let _infallible = write!(self.text, "$ stationmaster {line}\n{}", ran.out);
         for line in ran.err.lines() {

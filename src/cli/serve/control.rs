@@ -52,7 +52,7 @@ impl<'a> Control<'a> {
             ["truth", slot] => self.truth(slot),
             _ => Err(format!("there is no such command; there are: {HELP}")),
         };
-        let mut answer = json!({ "command": printable(line.trim(), limits::SERVE_LINE_BYTES_MAX) });
+        let mut answer = json!({ "command": printable(line.trim(), limits::INPUT_LINE_BYTES_MAX) });
         match result {
             Ok(Value::Object(more)) => {
                 answer["ok"] = json!(true);

@@ -5,7 +5,6 @@
 
 mod control;
 
-use std::io::{BufRead, Read};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -13,13 +12,11 @@ use std::time::Duration;
 
 use serde_json::json;
 use tokio::net::TcpListener;
-use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::{Status, complain, line, prepare, print};
+use super::{Status, complain, input, line, prepare, print};
 use crate::config::{HardwareKind, Station};
-use crate::domain::limits;
 use crate::host::{Clock, Disk, OsDisk};
 use crate::ledger;
 use crate::sim::{BusAction, Factory, pty, usbip, usbredir};
@@ -27,8 +24,6 @@ use control::Control;
 
 /// How often flashed units are looked for, in station time.
 const EXCHANGE_INTERVAL: Duration = Duration::from_secs(1);
-/// Lines that may wait to be obeyed.
-const LINES_MAX: usize = 16;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct ServeArguments {
@@ -156,8 +151,7 @@ async fn serve(arguments: &ServeArguments) -> Result<(), Failed> {
 /// Obeys standard input until `quit` or a signal. Its end is no reason to stop: services have none.
 async fn work(arguments: &ServeArguments, station: &Station, factory: &Factory, clock: &Clock) {
     let mut control = Control::new(station, factory, clock.clone());
-    let (sender, mut lines) = mpsc::channel(LINES_MAX);
-    std::thread::spawn(move || read_lines(&sender));
+    let mut lines = input::lines();
     let exchange_after = arguments.exchange_after.map(Duration::from_secs);
     let mut signals = std::pin::pin!(super::signal());
     loop {
@@ -185,21 +179,6 @@ async fn exchange(station: &Station, factory: &Factory, clock: &Clock, after: Du
             .is_some_and(|last| last.action == BusAction::Start && clock.now().saturating_sub(last.at) >= after);
         if unit.is_flashed() && is_over {
             factory.operator().slot_done(&slot.name).await;
-        }
-    }
-}
-
-/// Reads lines until the end of standard input. A line that is too long is cut, and its rest is a line of its own.
-fn read_lines(sender: &mpsc::Sender<String>) {
-    let mut input = std::io::stdin().lock();
-    loop {
-        let mut bytes = Vec::new();
-        match input.by_ref().take(limits::SERVE_LINE_BYTES_MAX as u64).read_until(b'\n', &mut bytes) {
-            Ok(0) | Err(_) => return,
-            Ok(_) => {}
-        }
-        if sender.blocking_send(String::from_utf8_lossy(&bytes).into_owned()).is_err() {
-            return;
         }
     }
 }

@@ -1,0 +1,187 @@
+//! Everything about the station file that is known before anybody is asked to put a module in.
+
+use std::path::{Path, PathBuf};
+
+use super::MapArguments;
+use crate::cli::prepare;
+use crate::config::{self, SlotConfig, Station};
+use crate::controller::mapping::Target;
+use crate::domain::{PortChain, Side, SlotName, limits};
+use crate::host::Disk;
+
+/// Slots of one hub of an invented fixture.
+const HUB_SLOTS: usize = 4;
+
+/// What is to be taught.
+#[derive(Debug)]
+pub(super) struct Plan {
+    /// The station; slots that the file does not have yet are at invented ports.
+    pub(super) station: Station,
+    pub(super) targets: Vec<Target>,
+    /// The station's slots that are not taught.
+    pub(super) others: Vec<SlotConfig>,
+    path: PathBuf,
+}
+
+impl Plan {
+    /// Reads the station file, and proves that whatever may be learned can be written into it.
+    ///
+    /// # Errors
+    /// What people read: what is wrong, and the remedy.
+    pub(super) fn of(disk: &dyn Disk, arguments: &MapArguments) -> Result<Self, String> {
+        let path = arguments.station.clone();
+        let named = &arguments.slots;
+        if named.len() > limits::SLOTS_MAX {
+            return Err(format!("error: --slots: a station has at most {} slots", limits::SLOTS_MAX));
+        }
+        if let Some((_, twice)) = named.iter().enumerate().find(|(index, name)| named[..*index].contains(name)) {
+            return Err(format!("error: --slots names {twice} twice\nhelp: name each slot once"));
+        }
+        let bytes = config::read_file(disk, &path).map_err(|errors| errors.to_string())?;
+        let known = config::slot_names(&path, &bytes).map_err(|errors| errors.to_string())?;
+        let is_known = |name: &SlotName| known.iter().any(|known| known == name.as_str());
+        let new = named.iter().filter(|name| !is_known(name));
+        let new: Vec<SlotConfig> = invented(&bytes, &new.cloned().collect::<Vec<_>>());
+        let planned = config::edit_slots(&path, &bytes, &new).map_err(|errors| errors.to_string())?;
+        let none_named = named.is_empty() && known.is_empty() && !config::is_profile(disk, &path);
+        let station = prepare::station_from(disk, &path, &planned).map_err(|errors| match none_named {
+            true => format!("{errors}\nhelp: to teach slots that are not in the file yet, name them: --slots A1,A2"),
+            false => errors.to_string(),
+        })?;
+        let wanted: Vec<SlotName> = match named.is_empty() {
+            true => station.slots.iter().map(|slot| slot.name.clone()).collect(),
+            false => named.clone(),
+        };
+        config::edit_slots(&path, &bytes, &invented(&bytes, &wanted)).map_err(|errors| errors.to_string())?;
+        let targets = wanted.iter().map(|name| {
+            let slot = station.slots.iter().find(|slot| slot.name == *name && is_known(name));
+            Target {
+                name: name.clone(),
+                usb2: slot.map(|slot| slot.usb2.clone()),
+                usb3: slot.and_then(|slot| slot.usb3.clone()),
+            }
+        });
+        let targets = targets.collect();
+        let others = station.slots.iter().filter(|slot| !wanted.contains(&slot.name)).cloned().collect();
+        if let Some(out) = &arguments.out
+            && !disk.open(out).is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound)
+        {
+            return Err(format!("error: --out {}: it is there already\nhelp: name a new file", out.display()));
+        }
+        Ok(Self { station, targets, others, path })
+    }
+
+    /// The station file as it is now, and as it is to be.
+    ///
+    /// # Errors
+    /// When it would not be a good station then: what people read.
+    pub(super) fn edited(&self, disk: &dyn Disk, learned: &[SlotConfig]) -> Result<(Vec<u8>, Vec<u8>), String> {
+        // Somebody may have worked on it meanwhile: what they wrote stays.
+        let now = config::read_file(disk, &self.path).map_err(|errors| errors.to_string())?;
+        let edited = config::edit_slots(&self.path, &now, learned).map_err(|errors| errors.to_string())?;
+        prepare::station_from(disk, &self.path, &edited).map_err(|errors| errors.to_string())?;
+        Ok((now, edited))
+    }
+
+    /// The file itself, also where the path leads through links.
+    pub(super) fn file(&self) -> PathBuf {
+        std::fs::canonicalize(&self.path).unwrap_or_else(|_| self.path.clone())
+    }
+
+    /// The path as it was named.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+/// Slots at ports of a controller that the file does not name, so that the file can be checked before the real ports
+/// are known. On a simulated station they are real enough.
+fn invented(bytes: &[u8], names: &[SlotName]) -> Vec<SlotConfig> {
+    let text = String::from_utf8_lossy(bytes);
+    let controller = (0..).map(|number| format!("sim-{number}")).find(|name| !text.contains(&format!("{name}/")));
+    let controller = controller.unwrap_or_default();
+    let port = |number: usize| u8::try_from(number + 1).unwrap_or(u8::MAX);
+    let at = |side, index: usize| {
+        PortChain::new(&controller, side, &[port(index / HUB_SLOTS), port(index % HUB_SLOTS)]).ok()
+    };
+    let names = names.iter().take(limits::SLOTS_MAX).enumerate();
+    names
+        .filter_map(|(index, name)| {
+            Some(SlotConfig { name: name.clone(), usb2: at(Side::Usb2, index)?, usb3: at(Side::Usb3, index) })
+        })
+        .collect()
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::host::{MemoryDisk, OsDisk};
+
+    /// A disk with the demo station and its profiles.
+    pub(in super::super) fn disk() -> MemoryDisk {
+        let disk = MemoryDisk::new();
+        for directory in ["profiles", "stations"] {
+            disk.create_dir_all(Path::new(directory)).expect("in memory");
+            for entry in OsDisk::new().list(Path::new(directory)).expect("a directory of the tree") {
+                let path = Path::new(directory).join(&entry.name);
+                let bytes = OsDisk::new().read(&path, limits::CONFIG_BYTES_MAX).expect("a file");
+                disk.replace(&path, &bytes, true).expect("in memory");
+            }
+        }
+        disk
+    }
+
+    pub(in super::super) fn arguments(slots: &[&str]) -> MapArguments {
+        MapArguments {
+            station: PathBuf::from("stations/demo.yaml"),
+            slots: slots.iter().map(|name| name.parse().expect("a name")).collect(),
+            partial: false,
+            out: None,
+        }
+    }
+
+    fn learned(name: &str, usb2: &str) -> SlotConfig {
+        SlotConfig { name: name.parse().expect("a name"), usb2: usb2.parse().expect("a chain"), usb3: None }
+    }
+
+    #[test]
+    fn targets_and_others_are_all_slots_and_new_ones_know_nothing() {
+        let plan = Plan::of(&disk(), &arguments(&["B1", "E1"])).expect("a good station");
+        assert_eq!(plan.others.len(), 15);
+        let [known, new] = plan.targets.as_slice() else { panic!("two targets") };
+        assert_eq!(known.usb2, Some("sim-0/usb2/2.1".parse().expect("a chain")));
+        assert_eq!((&new.usb2, &new.usb3), (&None, &None));
+        assert_eq!(plan.station.slots.len(), 17, "a fixture to practise on has a place for it");
+        let all = Plan::of(&disk(), &arguments(&[])).expect("a good station");
+        assert_eq!((all.targets.len(), all.others.len()), (16, 0));
+    }
+
+    #[test]
+    fn what_somebody_wrote_into_the_file_meanwhile_stays() {
+        let disk = disk();
+        let plan = Plan::of(&disk, &arguments(&["A1"])).expect("a good station");
+        let change = |from: &str, to: &str| {
+            let path = Path::new("stations/demo.yaml");
+            let text = String::from_utf8(disk.read(path, 1 << 20).expect("a file")).expect("text");
+            assert!(text.contains(from));
+            disk.replace(path, text.replace(from, to).as_bytes(), true).expect("in memory");
+        };
+        change("  # Hub B, on root port 2.", "  # Hub B, the blue one.");
+        let (before, after) = plan.edited(&disk, &[learned("A1", "sim-0/usb2/9.1")]).expect("it is good");
+        let (before, after) = (String::from_utf8(before).expect("text"), String::from_utf8(after).expect("text"));
+        assert_eq!(after, before.replace("usb2: sim-0/usb2/1.1,", "usb2: sim-0/usb2/9.1,"));
+        assert!(after.contains("the blue one"));
+        // And what they broke is said before anything is written.
+        change("hardware: simulated", "hardware: none");
+        let why = plan.edited(&disk, &[learned("A1", "sim-0/usb2/9.1")]).expect_err("no station");
+        assert!(why.starts_with("stations/demo.yaml:14:"), "{why}");
+    }
+
+    #[test]
+    fn what_would_be_no_good_station_is_not_written() {
+        let disk = disk();
+        let plan = Plan::of(&disk, &arguments(&["A1", "A2"])).expect("a good station");
+        let why = plan.edited(&disk, &[learned("A1", "sim-0/usb2/1.2")]).expect_err("two slots with one port");
+        assert!(why.contains("slot A1 has this port already"), "{why}");
+    }
+}

@@ -77,9 +77,11 @@ mid_flash() {
   [ "$(said flashed)" = false ] || fail "the module in $1 was written too fast"
 }
 
-# Serves /scenario/station.yaml with small packages, gives its modules to this kernel, and makes `usb.yaml` for it.
+# Serves a station with small packages, gives its modules to this kernel, and makes `usb.yaml` for it; without a name it
+# is the scenario's station.yaml.
 attached_station() {
-  cp -r /project/profiles /scenario/station.yaml .
+  cp -r /project/profiles .
+  [ $# -gt 0 ] || cp /scenario/station.yaml .
   sed -i 's/megabytes: .*/megabytes: 1/' profiles/*.yaml
   real_profiles
   serve station.yaml
@@ -96,14 +98,17 @@ run_station() {
 }
 
 # Waits for the controller's end, which must be a good one: `ends_within SECONDS`.
+ended() { ! kill -0 "$controller" 2>/dev/null; }
 ends_within() {
-  ended() { ! kill -0 "$controller" 2>/dev/null; }
   if within "$1" ended && wait "$controller"; then return 0; fi
   kill "$controller" 2>/dev/null || true
   tail -n 100 run.log
-  tail -n 20 attached.log served.log
+  [ ! -e attached.log ] || tail -n 20 attached.log served.log
   fail "the run is not all good"
 }
+
+# Has QEMU do something: `monitor device_del h1`.
+monitor() { printf '%s\n' "$*" >/dev/ttyS1; }
 
 # The kernel's names of the USB devices with an id: `devices 2c7c:0125`.
 devices() {

@@ -26,11 +26,15 @@ within 30 eval "ask $port AT | grep -qx OK" || fail "$port does not answer AT"
 ask "$port" AT+GSN | grep -qE '^86[0-9]{13}$' || fail "no IMEI: $(ask "$port" AT+GSN)"
 say "usbip attached $one, $port answers"
 
-# What a libusb program reads.
-lsusb -v -d 2c7c:0125 >descriptors 2>&1
-awk '/Device Qualifier/ { exit } /bcdUSB|bNumInterfaces|bInterface(Number|Class|SubClass|Protocol)|bNumEndpoints|bEndpointAddress/ {
-  print $1, $2 }' descriptors >got
-same /scenario/eg25-g.expected got "the descriptors are not those of an EG25-G"
+# What a libusb program reads: `described ID MODEL`.
+described() {
+  lsusb -v -d "$1" >descriptors 2>&1
+  awk '/Device Qualifier|Binary Object Store/ { exit }
+    /bcdUSB|bNumInterfaces|bInterface(Number|Class|SubClass|Protocol)|bNumEndpoints|bEndpointAddress/ { print $1, $2 }' \
+    descriptors >got
+  same "/scenario/$2.expected" got "the descriptors are not those of $2"
+}
+described 2c7c:0125 eg25-g
 
 # Into download mode, by the frame on its DIAG port: a real disconnect, which takes the ttys along.
 switch() {
@@ -62,14 +66,15 @@ hop() {
   within 60 appears "$1" || { cat attached.log; fail "$1 is not attached"; }
   path=$(devices "$1")
   [ "$(cat "/sys/bus/usb/devices/$path/speed")" = 5000 ] || fail "$path is no SuperSpeed device"
+  described "$1" "$2"
   within 20 [ -n "$(tty "$path:1.2")" ] || fail "no ports of $path"
   within 30 eval "ask $(tty "$path:1.2") AT | grep -qx OK" || fail "$path does not answer"
   before=$(devices 05c6:9008 | wc -l)
   switch "$(tty "$path:1.0")"
   within 60 eval "[ \$(devices 05c6:9008 | wc -l) -gt $before ]" || { cat attached.log; fail "$path does not hop"; }
 }
-hop 2c7c:0800
-hop 2c7c:0801
+hop 2c7c:0800 rm500q-gl
+hop 2c7c:0801 rm520n-gl
 for path in $(devices 05c6:9008); do
   [ "$(cat "/sys/bus/usb/devices/$path/speed")" = 480 ] || fail "$path is no high speed device"
 done

@@ -5,12 +5,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Status, complain, line, prepare, print};
+use super::{Status, complain, line, print, start};
 use crate::config::Station;
 use crate::domain::text::printable;
 use crate::hardware::{AtPort, Bus, DeviceKey, DeviceMode, DeviceRecord};
 use crate::host::{Clock, Disk, OsDisk};
-use crate::protocol::at::{Exchange, Final, Reply, is_reading_command};
+use crate::protocol::at::{Exchange, Final, Reply, is_reading_command, reading_commands};
 
 /// How long the module may take to reply, in station time: some commands look at the network.
 const REPLY_LIMIT: Duration = Duration::from_secs(30);
@@ -20,6 +20,10 @@ const READY_LIMIT: Duration = Duration::from_secs(90);
 const RETRY: Duration = Duration::from_secs(1);
 /// Longest line that is shown, in characters.
 const LINE_CHARS: usize = 2048;
+/// Longest part of a refused command that is shown, in characters.
+const SHOWN_CHARS: usize = 80;
+/// Width of the lines of a help, in characters.
+const WIDTH: usize = 78;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct AtArguments {
@@ -36,31 +40,23 @@ pub(crate) struct AtArguments {
 }
 
 pub(crate) fn run(arguments: &AtArguments) -> Status {
-    if let Err(why) = is_reading_command(&arguments.command) {
-        complain(format!("error: {} is not sent: {why}", printable(&arguments.command, 80)));
-        return Status::Refused;
-    }
+    attempt(arguments).unwrap_or_else(|status| status)
+}
+
+fn attempt(arguments: &AtArguments) -> Result<Status, Status> {
+    is_reading_command(&arguments.command).map_err(|why| {
+        complain(refusal(&arguments.command, &why));
+        Status::Refused
+    })?;
     let disk: Arc<dyn Disk> = Arc::new(OsDisk::new());
-    let station = match prepare::station(disk.as_ref(), &arguments.station) {
-        Ok(station) => station,
-        Err(errors) => {
-            complain(errors);
-            return Status::Refused;
-        }
-    };
+    let station = start::station(disk.as_ref(), &arguments.station)?;
     if !station.slots.iter().any(|slot| slot.name.as_str() == arguments.slot) {
         let names: Vec<&str> = station.slots.iter().map(|slot| slot.name.as_str()).collect();
         let slot = printable(&arguments.slot, 40);
         complain(format!("error: the station has no slot {slot}\nhelp: its slots are {}", names.join(", ")));
-        return Status::Refused;
+        return Err(Status::Refused);
     }
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            complain(format!("error: {error}"));
-            return Status::Stuck;
-        }
-    };
+    let runtime = start::runtime()?;
     let state = arguments.state.clone().unwrap_or_else(|| station.state.clone());
     let asked = runtime.block_on(async {
         let quiet = line::Quiet::start(&station, &disk, &state).await?;
@@ -74,13 +70,32 @@ pub(crate) fn run(arguments: &AtArguments) -> Status {
     match asked {
         Ok(reply) => {
             print(&words(&reply));
-            if reply.result == Final::Ok { Status::Good } else { Status::NotAllGood }
+            Ok(if reply.result == Final::Ok { Status::Good } else { Status::NotAllGood })
         }
         Err(why) => {
             complain(format!("error: {why}"));
-            Status::Stuck
+            Err(Status::Stuck)
         }
     }
+}
+
+/// What a person is told whose command is not sent: which, why, and what may be asked instead.
+fn refusal(command: &str, why: &str) -> String {
+    let mut text = format!("error: {} is not sent: {why}\n", printable(command, SHOWN_CHARS));
+    text.push_str("help: one command that is known to read may be asked:");
+    for allowed in reading_commands() {
+        let mut column = usize::MAX;
+        for word in allowed.split(' ') {
+            if column.saturating_add(word.len()) >= WIDTH {
+                text.push_str(if column == usize::MAX { "\n " } else { "\n   " });
+                column = if column == usize::MAX { 1 } else { 3 };
+            }
+            text.push(' ');
+            text.push_str(word);
+            column += word.len() + 1;
+        }
+    }
+    text
 }
 
 /// A line on which a module is asked.
@@ -197,6 +212,7 @@ fn words(reply: &Reply) -> String {
 mod tests {
     use std::path::Path;
 
+    use super::super::prepare;
     use super::*;
     use crate::host::{MemoryDisk, Random};
     use crate::sim::Factory;

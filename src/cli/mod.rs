@@ -24,6 +24,7 @@ mod run;
 mod schema;
 mod serve;
 mod sim;
+mod start;
 pub mod trace;
 mod verify;
 

@@ -15,4 +15,5 @@ mod scrape;
 mod serve;
 #[path = "../line/table.rs"]
 mod table;
+mod traces;
 mod transcript;

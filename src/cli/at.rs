@@ -214,6 +214,7 @@ mod tests {
 
     use super::super::prepare;
     use super::*;
+    use crate::hardware::{BoxFuture, BulkPipe, Endpoint, EndpointKind, HardwareError, Interface, Listing, Speed};
     use crate::host::{MemoryDisk, Random};
     use crate::sim::Factory;
 
@@ -248,5 +249,93 @@ mod tests {
         let why = nobody.ask(&station, empty.name.as_str(), "AT+CGSN").await.expect_err("it is empty");
         assert!(why.ends_with("is empty"), "{why}");
         factory.stop();
+    }
+    fn record(chain: &crate::domain::PortChain, id: (u16, u16), interfaces: &[(u8, u8, u8)]) -> DeviceRecord {
+        let endpoint = |address| Endpoint { address, kind: EndpointKind::Bulk, packet_bytes: 512 };
+        let interface = |(number, class): (u8, &(u8, u8, u8))| Interface {
+            number,
+            class: *class,
+            endpoints: vec![endpoint(0x81 + number), endpoint(1 + number)],
+        };
+        DeviceRecord {
+            key: DeviceKey { chain: chain.clone(), session: 1 },
+            vendor_id: id.0,
+            product_id: id.1,
+            bcd_device: 0,
+            speed: Speed::High,
+            product: String::new(),
+            manufacturer: String::new(),
+            serial: String::new(),
+            interfaces: (0..).zip(interfaces).map(interface).collect(),
+        }
+    }
+
+    #[test]
+    fn what_is_in_the_slot_instead_of_a_module_that_runs_is_named() {
+        let station = prepare::station(&OsDisk::new(), Path::new("stations/demo.yaml")).expect("it is good");
+        let [first, second] = [0, 1].map(|slot: usize| station.slots[slot].usb2.clone());
+        let normal = [(255, 255, 255), (255, 0, 0), (255, 0, 0), (255, 0, 0), (255, 255, 255)];
+        let here = |id, interfaces: &[(u8, u8, u8)]| vec![record(&first, id, interfaces)];
+        let slot = station.slots[0].name.as_str();
+        let (key, interface) = module(&station, slot, &here((0x2c7c, 0x0125), &normal)).expect("a module");
+        assert_eq!((key.chain, interface), (first.clone(), 2));
+        let twice = [here((0x2c7c, 0x0125), &normal), here((0x05c6, 0x9008), &[(255, 255, 17)])].concat();
+        for (devices, why) in [
+            (Vec::new(), "is empty"),
+            (vec![record(&second, (0x2c7c, 0x0125), &normal)], "is empty"),
+            (here((0x05c6, 0x9008), &[(255, 255, 17)]), "is in download mode and has no AT port"),
+            (here((0x05c6, 0x900e), &[(255, 255, 17)]), "has crashed and has no AT port"),
+            (here((0x2c7c, 0x0125), &[]), "the kernel did not configure the module"),
+            (here((0x0781, 0x5567), &[(8, 6, 80)]), "is no known module"),
+            (twice, "shows two devices"),
+        ] {
+            let said = module(&station, slot, &devices).expect_err("there is none to ask");
+            assert!(said.contains(why) && said.contains(slot), "{said}: {why}");
+        }
+        assert!(module(&station, "Z9", &[]).expect_err("no such slot").contains("no slot Z9"));
+    }
+
+    /// A bus that nobody may use.
+    #[derive(Debug)]
+    struct Untouchable;
+
+    impl Bus for Untouchable {
+        fn list(&self) -> BoxFuture<'_, Result<Listing, HardwareError>> {
+            unreachable!("the bus is looked at")
+        }
+
+        fn hints(&self) -> tokio::sync::watch::Receiver<u64> {
+            unreachable!("the bus is listened to")
+        }
+
+        fn open_bulk<'a>(&'a self, _: &'a DeviceKey, _: u8) -> BoxFuture<'a, Result<Box<dyn BulkPipe>, HardwareError>> {
+            unreachable!("a pipe is opened")
+        }
+
+        fn open_port<'a>(&'a self, _: &'a DeviceKey, _: u8) -> BoxFuture<'a, Result<Box<dyn AtPort>, HardwareError>> {
+            unreachable!("a port is opened")
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn for_a_command_that_is_refused_the_bus_is_not_even_looked_at() {
+        let station = prepare::station(&OsDisk::new(), Path::new("stations/demo.yaml")).expect("it is good");
+        let module = Module { bus: &Untouchable, clock: &Clock::real(), comes: true };
+        for command in ["AT+CFUN=5", "AT+CFUN?;+CFUN=5", "AT+CFUN?\rAT+CFUN=5", "AT&F", "A/", "", "AT+QPOWD"] {
+            module.ask(&station, "A1", command).await.expect_err("it is refused");
+        }
+    }
+
+    #[test]
+    fn a_refusal_names_command_reason_and_what_is_allowed_within_the_width() {
+        let text =
+            refusal("AT+CFUN?;+CFUN=5\u{1b}[2J", &is_reading_command("AT+CFUN?;+CFUN=5").expect_err("it writes"));
+        let mut lines = text.lines();
+        let first = lines.next().expect("a line");
+        assert!(first.starts_with("error: AT+CFUN?;+CFUN=5") && first.contains("number 2, +CFUN=5"), "{first}");
+        assert!(!text.contains('\u{1b}'), "nothing reaches the terminal that is no text");
+        assert!(lines.next().is_some_and(|line| line.starts_with("help: ")));
+        assert!(lines.clone().all(|line| line.len() <= 80), "{text}");
+        assert!(lines.any(|line| line.contains("AT+CGSN")), "{text}");
     }
 }

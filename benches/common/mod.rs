@@ -3,8 +3,13 @@
 #![expect(clippy::disallowed_methods, reason = "a bench measures the host itself, with its own clock")]
 #![allow(dead_code, reason = "each bench uses what it needs")]
 
+mod figures;
+
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
+
+#[allow(unused_imports, reason = "each bench uses what it needs")]
+pub(crate) use figures::{field, median, print_machine};
 
 /// USER_HZ, in which the kernel counts CPU time for programs; 100 on every Linux that this product runs on.
 const TICKS_PER_SECOND: f64 = 100.0;
@@ -17,23 +22,6 @@ pub(crate) fn directory(name: &str) -> PathBuf {
     }
     std::fs::create_dir_all(&directory).expect("the build directory is writable");
     directory
-}
-
-/// Says where and when this was measured.
-pub(crate) fn print_machine() {
-    let cpus = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let model = cpus.lines().find_map(|line| line.strip_prefix("model name")?.split(": ").nth(1)).unwrap_or("CPU");
-    let threads = cpus.lines().filter(|line| line.starts_with("processor")).count();
-    let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    let memory = field("/proc/meminfo", "MemTotal:").unwrap_or_default() / 1024;
-    let date = jiff::Timestamp::now().to_string();
-    println!("{}: {threads} threads of {model}, {memory} MiB, Linux {}", &date[..10], kernel.trim());
-}
-
-/// A number of a file of lines `name number unit`, such as /proc/self/status.
-pub(crate) fn field(file: &str, name: &str) -> Option<u64> {
-    let text = std::fs::read_to_string(file).ok()?;
-    text.lines().find_map(|line| line.strip_prefix(name)?.split_whitespace().next()?.parse().ok())
 }
 
 /// CPU seconds, in user and kernel mode, of this process: all of it, and of the threads with a name.
@@ -53,13 +41,6 @@ pub(crate) fn cpu_seconds(thread: &str) -> (f64, f64) {
     }
     let all = ticks(Path::new("/proc/self/stat")).unwrap_or_default();
     (all / TICKS_PER_SECOND, named / TICKS_PER_SECOND)
-}
-
-/// The middle one.
-pub(crate) fn median(values: &[f64]) -> f64 {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    sorted.get(sorted.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
 /// What a station for measuring is.

@@ -5,12 +5,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Status, complain, line, prepare, print};
+use super::{Status, complain, line, print, start};
 use crate::config::Station;
 use crate::domain::text::printable;
 use crate::hardware::{AtPort, Bus, DeviceKey, DeviceMode, DeviceRecord};
 use crate::host::{Clock, Disk, OsDisk};
-use crate::protocol::at::{Exchange, Final, Reply, is_reading_command};
+use crate::protocol::at::{Exchange, Final, Reply, is_reading_command, reading_commands};
 
 /// How long the module may take to reply, in station time: some commands look at the network.
 const REPLY_LIMIT: Duration = Duration::from_secs(30);
@@ -20,6 +20,10 @@ const READY_LIMIT: Duration = Duration::from_secs(90);
 const RETRY: Duration = Duration::from_secs(1);
 /// Longest line that is shown, in characters.
 const LINE_CHARS: usize = 2048;
+/// Longest part of a refused command that is shown, in characters.
+const SHOWN_CHARS: usize = 80;
+/// Width of the lines of a help, in characters.
+const WIDTH: usize = 78;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct AtArguments {
@@ -36,31 +40,23 @@ pub(crate) struct AtArguments {
 }
 
 pub(crate) fn run(arguments: &AtArguments) -> Status {
-    if let Err(why) = is_reading_command(&arguments.command) {
-        complain(format!("error: {} is not sent: {why}", printable(&arguments.command, 80)));
-        return Status::Refused;
-    }
+    attempt(arguments).unwrap_or_else(|status| status)
+}
+
+fn attempt(arguments: &AtArguments) -> Result<Status, Status> {
+    is_reading_command(&arguments.command).map_err(|why| {
+        complain(refusal(&arguments.command, &why));
+        Status::Refused
+    })?;
     let disk: Arc<dyn Disk> = Arc::new(OsDisk::new());
-    let station = match prepare::station(disk.as_ref(), &arguments.station) {
-        Ok(station) => station,
-        Err(errors) => {
-            complain(errors);
-            return Status::Refused;
-        }
-    };
+    let station = start::station(disk.as_ref(), &arguments.station)?;
     if !station.slots.iter().any(|slot| slot.name.as_str() == arguments.slot) {
         let names: Vec<&str> = station.slots.iter().map(|slot| slot.name.as_str()).collect();
         let slot = printable(&arguments.slot, 40);
         complain(format!("error: the station has no slot {slot}\nhelp: its slots are {}", names.join(", ")));
-        return Status::Refused;
+        return Err(Status::Refused);
     }
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            complain(format!("error: {error}"));
-            return Status::Stuck;
-        }
-    };
+    let runtime = start::runtime()?;
     let state = arguments.state.clone().unwrap_or_else(|| station.state.clone());
     let asked = runtime.block_on(async {
         let quiet = line::Quiet::start(&station, &disk, &state).await?;
@@ -74,13 +70,32 @@ pub(crate) fn run(arguments: &AtArguments) -> Status {
     match asked {
         Ok(reply) => {
             print(&words(&reply));
-            if reply.result == Final::Ok { Status::Good } else { Status::NotAllGood }
+            Ok(if reply.result == Final::Ok { Status::Good } else { Status::NotAllGood })
         }
         Err(why) => {
             complain(format!("error: {why}"));
-            Status::Stuck
+            Err(Status::Stuck)
         }
     }
+}
+
+/// What a person is told whose command is not sent: which, why, and what may be asked instead.
+fn refusal(command: &str, why: &str) -> String {
+    let mut text = format!("error: {} is not sent: {why}\n", printable(command, SHOWN_CHARS));
+    text.push_str("help: one command that is known to read may be asked:");
+    for allowed in reading_commands() {
+        let mut column = usize::MAX;
+        for word in allowed.split(' ') {
+            if column.saturating_add(word.len()) >= WIDTH {
+                text.push_str(if column == usize::MAX { "\n " } else { "\n   " });
+                column = if column == usize::MAX { 1 } else { 3 };
+            }
+            text.push(' ');
+            text.push_str(word);
+            column += word.len() + 1;
+        }
+    }
+    text
 }
 
 /// A line on which a module is asked.
@@ -197,7 +212,9 @@ fn words(reply: &Reply) -> String {
 mod tests {
     use std::path::Path;
 
+    use super::super::prepare;
     use super::*;
+    use crate::hardware::{BoxFuture, BulkPipe, Endpoint, EndpointKind, HardwareError, Interface, Listing, Speed};
     use crate::host::{MemoryDisk, Random};
     use crate::sim::Factory;
 
@@ -232,5 +249,93 @@ mod tests {
         let why = nobody.ask(&station, empty.name.as_str(), "AT+CGSN").await.expect_err("it is empty");
         assert!(why.ends_with("is empty"), "{why}");
         factory.stop();
+    }
+    fn record(chain: &crate::domain::PortChain, id: (u16, u16), interfaces: &[(u8, u8, u8)]) -> DeviceRecord {
+        let endpoint = |address| Endpoint { address, kind: EndpointKind::Bulk, packet_bytes: 512 };
+        let interface = |(number, class): (u8, &(u8, u8, u8))| Interface {
+            number,
+            class: *class,
+            endpoints: vec![endpoint(0x81 + number), endpoint(1 + number)],
+        };
+        DeviceRecord {
+            key: DeviceKey { chain: chain.clone(), session: 1 },
+            vendor_id: id.0,
+            product_id: id.1,
+            bcd_device: 0,
+            speed: Speed::High,
+            product: String::new(),
+            manufacturer: String::new(),
+            serial: String::new(),
+            interfaces: (0..).zip(interfaces).map(interface).collect(),
+        }
+    }
+
+    #[test]
+    fn what_is_in_the_slot_instead_of_a_module_that_runs_is_named() {
+        let station = prepare::station(&OsDisk::new(), Path::new("stations/demo.yaml")).expect("it is good");
+        let [first, second] = [0, 1].map(|slot: usize| station.slots[slot].usb2.clone());
+        let normal = [(255, 255, 255), (255, 0, 0), (255, 0, 0), (255, 0, 0), (255, 255, 255)];
+        let here = |id, interfaces: &[(u8, u8, u8)]| vec![record(&first, id, interfaces)];
+        let slot = station.slots[0].name.as_str();
+        let (key, interface) = module(&station, slot, &here((0x2c7c, 0x0125), &normal)).expect("a module");
+        assert_eq!((key.chain, interface), (first.clone(), 2));
+        let twice = [here((0x2c7c, 0x0125), &normal), here((0x05c6, 0x9008), &[(255, 255, 17)])].concat();
+        for (devices, why) in [
+            (Vec::new(), "is empty"),
+            (vec![record(&second, (0x2c7c, 0x0125), &normal)], "is empty"),
+            (here((0x05c6, 0x9008), &[(255, 255, 17)]), "is in download mode and has no AT port"),
+            (here((0x05c6, 0x900e), &[(255, 255, 17)]), "has crashed and has no AT port"),
+            (here((0x2c7c, 0x0125), &[]), "the kernel did not configure the module"),
+            (here((0x0781, 0x5567), &[(8, 6, 80)]), "is no known module"),
+            (twice, "shows two devices"),
+        ] {
+            let said = module(&station, slot, &devices).expect_err("there is none to ask");
+            assert!(said.contains(why) && said.contains(slot), "{said}: {why}");
+        }
+        assert!(module(&station, "Z9", &[]).expect_err("no such slot").contains("no slot Z9"));
+    }
+
+    /// A bus that nobody may use.
+    #[derive(Debug)]
+    struct Untouchable;
+
+    impl Bus for Untouchable {
+        fn list(&self) -> BoxFuture<'_, Result<Listing, HardwareError>> {
+            unreachable!("the bus is looked at")
+        }
+
+        fn hints(&self) -> tokio::sync::watch::Receiver<u64> {
+            unreachable!("the bus is listened to")
+        }
+
+        fn open_bulk<'a>(&'a self, _: &'a DeviceKey, _: u8) -> BoxFuture<'a, Result<Box<dyn BulkPipe>, HardwareError>> {
+            unreachable!("a pipe is opened")
+        }
+
+        fn open_port<'a>(&'a self, _: &'a DeviceKey, _: u8) -> BoxFuture<'a, Result<Box<dyn AtPort>, HardwareError>> {
+            unreachable!("a port is opened")
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn for_a_command_that_is_refused_the_bus_is_not_even_looked_at() {
+        let station = prepare::station(&OsDisk::new(), Path::new("stations/demo.yaml")).expect("it is good");
+        let module = Module { bus: &Untouchable, clock: &Clock::real(), comes: true };
+        for command in ["AT+CFUN=5", "AT+CFUN?;+CFUN=5", "AT+CFUN?\rAT+CFUN=5", "AT&F", "A/", "", "AT+QPOWD"] {
+            module.ask(&station, "A1", command).await.expect_err("it is refused");
+        }
+    }
+
+    #[test]
+    fn a_refusal_names_command_reason_and_what_is_allowed_within_the_width() {
+        let text =
+            refusal("AT+CFUN?;+CFUN=5\u{1b}[2J", &is_reading_command("AT+CFUN?;+CFUN=5").expect_err("it writes"));
+        let mut lines = text.lines();
+        let first = lines.next().expect("a line");
+        assert!(first.starts_with("error: AT+CFUN?;+CFUN=5") && first.contains("number 2, +CFUN=5"), "{first}");
+        assert!(!text.contains('\u{1b}'), "nothing reaches the terminal that is no text");
+        assert!(lines.next().is_some_and(|line| line.starts_with("help: ")));
+        assert!(lines.clone().all(|line| line.len() <= 80), "{text}");
+        assert!(lines.any(|line| line.contains("AT+CGSN")), "{text}");
     }
 }

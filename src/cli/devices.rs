@@ -5,7 +5,7 @@ use std::fmt::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::{Status, complain, line, prepare, print, print_json};
+use super::{Status, complain, line, print, print_json, start};
 use crate::config::{HardwareKind, Station};
 use crate::domain::text::printable;
 use crate::domain::{PortChain, Side};
@@ -30,21 +30,13 @@ pub(crate) struct DevicesArguments {
 }
 
 pub(crate) fn run(arguments: &DevicesArguments) -> Status {
+    attempt(arguments).unwrap_or_else(|status| status)
+}
+
+fn attempt(arguments: &DevicesArguments) -> Result<Status, Status> {
     let disk: Arc<dyn Disk> = Arc::new(OsDisk::new());
-    let station = match arguments.station.as_ref().map(|path| prepare::station(disk.as_ref(), path)).transpose() {
-        Ok(station) => station,
-        Err(errors) => {
-            complain(errors);
-            return Status::Refused;
-        }
-    };
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            complain(format!("error: {error}"));
-            return Status::Stuck;
-        }
-    };
+    let station = start::given_station(disk.as_ref(), arguments.station.as_deref())?;
+    let runtime = start::runtime()?;
     let listing = runtime.block_on(async {
         match &station {
             Some(station) if station.hardware == HardwareKind::Simulated => {
@@ -54,20 +46,16 @@ pub(crate) fn run(arguments: &DevicesArguments) -> Status {
             _ => line::look_at_host().await,
         }
     });
-    match listing {
-        Ok(listing) if arguments.json => {
-            print_json(&document(station.as_ref(), &listing));
-            Status::Good
-        }
-        Ok(listing) => {
-            print(&words(station.as_ref(), &listing));
-            Status::Good
-        }
-        Err(why) => {
-            complain(format!("error: {why}"));
-            Status::Stuck
-        }
+    let listing = listing.map_err(|why| {
+        complain(format!("error: {why}"));
+        Status::Stuck
+    })?;
+    if arguments.json {
+        print_json(&document(station.as_ref(), &listing));
+    } else {
+        print(&words(station.as_ref(), &listing));
     }
+    Ok(Status::Good)
 }
 
 fn mode(device: &DeviceRecord) -> String {

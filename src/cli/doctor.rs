@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::{Status, complain, prepare, print, print_json};
+use super::{Status, print, print_json, start};
 use crate::config::{HardwareKind, Station};
 use crate::domain::PortChain;
 use crate::hardware::SlotPower;
@@ -39,14 +39,12 @@ pub(crate) struct DoctorArguments {
 }
 
 pub(crate) fn run(arguments: &DoctorArguments) -> Status {
+    attempt(arguments).unwrap_or_else(|status| status)
+}
+
+fn attempt(arguments: &DoctorArguments) -> Result<Status, Status> {
     let disk: Arc<dyn Disk> = Arc::new(OsDisk::new());
-    let station = match arguments.station.as_ref().map(|path| prepare::station(disk.as_ref(), path)).transpose() {
-        Ok(station) => station,
-        Err(errors) => {
-            complain(errors);
-            return Status::Refused;
-        }
-    };
+    let station = start::given_station(disk.as_ref(), arguments.station.as_deref())?;
     let is_real = station.as_ref().is_none_or(|station| station.hardware == HardwareKind::Usb);
     let mut checks = Vec::new();
     if is_real {
@@ -65,7 +63,7 @@ pub(crate) fn run(arguments: &DoctorArguments) -> Status {
     } else {
         print(&words(&checks, is_fit));
     }
-    if is_fit { Status::Good } else { Status::NotAllGood }
+    Ok(if is_fit { Status::Good } else { Status::NotAllGood })
 }
 
 fn ports(station: &Station) -> Vec<SlotPorts> {
@@ -153,13 +151,16 @@ fn power(disk: &dyn Disk, station: &Station, switch: bool) -> Check {
     let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else {
         return Check::unknown(name, "no runtime");
     };
-    let supply = HubPower::new(Sysfs::default());
-    let clock = Clock::real();
+    runtime.block_on(switched(&HubPower::new(Sysfs::default()), station, &Clock::real()))
+}
+
+/// Cuts the supply of every slot and gives it back, one after the other.
+async fn switched(supply: &dyn SlotPower, station: &Station, clock: &Clock) -> Check {
+    let name = "power";
     let mut bad = Vec::new();
-    for slot in &station.slots {
-        let chains: Vec<PortChain> = std::iter::once(&slot.usb2).chain(&slot.usb3).cloned().collect();
-        if let Err(why) = runtime.block_on(cycle(&supply, &chains, &clock)) {
-            bad.push(format!("{}: {why}", slot.name.as_str()));
+    for slot in ports(station) {
+        if let Err(why) = cycle(supply, &slot.chains, clock).await {
+            bad.push(format!("{}: {why}", slot.name));
         }
     }
     if bad.is_empty() {
@@ -216,33 +217,4 @@ fn document(checks: &[Check], is_fit: bool) -> serde_json::Value {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::host::MemoryDisk;
-
-    fn station() -> Station {
-        let mut station =
-            prepare::station(&OsDisk::new(), Path::new("stations/demo.yaml")).expect("the demonstration is good");
-        station.state = std::env::temp_dir();
-        station
-    }
-
-    fn named<'a>(checks: &'a [Check], name: &str) -> &'a Check {
-        checks.iter().find(|check| check.name == name).expect("a check")
-    }
-
-    #[test]
-    fn a_clock_of_1970_and_a_broken_ledger_are_named() {
-        let (disk, station) = (MemoryDisk::new(), station());
-        let directory = station.state.join("ledger");
-        let now: Timestamp = "2026-03-01T00:00:00Z".parse().expect("a time");
-        let all = records(&disk, &station, now);
-        assert_eq!(named(&all, "clock").verdict, Verdict::Good);
-        assert_eq!(named(&all, "ledger").verdict, Verdict::Good);
-        let all = records(&disk, &station, Timestamp::UNIX_EPOCH);
-        assert_eq!(named(&all, "clock").verdict, Verdict::Finding);
-        disk.create_dir_all(&directory).expect("makes it");
-        disk.replace(&directory.join("ledger-000001.jsonl"), b"{}\n", false).expect("writes it");
-        assert_eq!(named(&records(&disk, &station, now), "ledger").verdict, Verdict::Finding);
-    }
-}
+mod tests;

@@ -26,6 +26,7 @@ mod run;
 mod schema;
 mod serve;
 mod sim;
+mod start;
 pub mod trace;
 mod verify;
 

@@ -1,5 +1,7 @@
 //! `sim replay`: a trace played back to the controller, in virtual time.
 
+mod others;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -139,6 +141,9 @@ pub async fn replay(trace: Trace, station: &Station, products: Vec<Product>) -> 
     let opened =
         Ledger::open(Arc::clone(&disk), clock.clone(), state.join("ledger"), WriterMode::Inline, IndexPlace::Memory);
     let ledger = opened.await.map_err(|error| error.to_string())?;
+    others::earlier(&trace, &ledger).await?;
+    // What others left is none of the replay's facts.
+    let start = *ledger.head().borrow() + 1;
     let player = Player::start(Arc::clone(&trace), clock.clone()).map_err(|error| error.to_string())?;
     let controller = Controller::start(Parts {
         station: Arc::new(Station { slots: slots(&trace), ..station.clone() }),
@@ -158,7 +163,13 @@ pub async fn replay(trace: Trace, station: &Station, products: Vec<Product>) -> 
     .map_err(|error| error.to_string())?;
     let handle = controller.handle();
     let work = tokio::spawn(controller.run());
-    let result = watch(&trace, &player, &handle, &ledger, &clock).await;
+    let result = tokio::select! {
+        biased;
+        failed = others::meanwhile(&trace, &player, &ledger, start) => {
+            failed.and(Err("the other units' runs ended".to_owned()))
+        }
+        result = watch(&trace, &player, &handle, (&ledger, start), &clock) => result,
+    };
     work.abort();
     // Cancelled, or it has ended by itself.
     let _ended = work.await;
@@ -184,7 +195,7 @@ async fn watch(
     trace: &Trace,
     player: &Player,
     handle: &Handle,
-    ledger: &Ledger,
+    (ledger, start): (&Ledger, u64),
     clock: &Clock,
 ) -> Result<Replayed, String> {
     let mut difference = player.difference();
@@ -193,7 +204,7 @@ async fn watch(
     let deadline = clock.now() + recorded + limits::TRACE_REPLAY_EXTRA;
     let mut is_over = false;
     loop {
-        let facts = facts(ledger).await?;
+        let facts = facts(ledger, start).await?;
         let is_finished = match trace.outcome {
             Some(_) => matches!(facts.last(), Some(Fact::RunFinished(_))),
             // The recorder ended before the run did.
@@ -225,9 +236,9 @@ async fn watch(
     }
 }
 
-/// The facts of the run; of the first one, should there be several.
-async fn facts(ledger: &Ledger) -> Result<Vec<Fact>, String> {
-    let (mut facts, mut run, mut next): (Vec<Fact>, Option<RunId>, u64) = (Vec::new(), None, 1);
+/// The facts of the run from an entry of the ledger on, up to its end; of the first run, should there be several.
+async fn facts(ledger: &Ledger, start: u64) -> Result<Vec<Fact>, String> {
+    let (mut facts, mut run, mut next): (Vec<Fact>, Option<RunId>, u64) = (Vec::new(), None, start);
     loop {
         let entries = ledger.read(next, 256).await.map_err(|error| error.to_string())?;
         let Some(last) = entries.last() else { return Ok(facts) };
@@ -235,7 +246,11 @@ async fn facts(ledger: &Ledger) -> Result<Vec<Fact>, String> {
         for entry in entries {
             run = run.or(entry.fact.run());
             if run.is_some() && entry.fact.run() == run {
+                let is_end = matches!(entry.fact, Fact::RunFinished(_));
                 facts.push(entry.fact);
+                if is_end {
+                    return Ok(facts);
+                }
             }
         }
     }

@@ -182,7 +182,7 @@ async fn work(arguments: &RunArguments, prepared: Prepared, listener: Option<Tcp
     let traces = super::trace::Traces::start(&arguments.trace, (&station, &products), &disk, &clock, hardware)
         .map_err(Failed::Refused)?;
     traces.follow(&ledger);
-    let controller = Controller::start(Parts {
+    let started = Controller::start(Parts {
         station: Arc::clone(&station),
         products,
         bus: traces.bus(),
@@ -196,7 +196,15 @@ async fn work(arguments: &RunArguments, prepared: Prepared, listener: Option<Tcp
         units: arguments.units,
         wait: Duration::from_secs(arguments.wait),
     })
-    .await?;
+    .await;
+    let controller = match started {
+        Ok(controller) => controller,
+        Err(error) => {
+            traces.finish(&ledger).await;
+            line.stop();
+            return Err(error.into());
+        }
+    };
     let handle = controller.handle();
     let display = Display::start(handle.slots(), left, arguments.json);
     let audience = Audience { handle: handle.clone(), operator: line.operator(), records: display.records() };

@@ -58,7 +58,11 @@ fn command(at: &At, text: &Text, known: &Known<'_>, checker: &mut Checker<'_>) -
     let command = checker.text(at, text, limits::AT_COMMAND_CHARS_MAX)?;
     if let Err(reason) = (known.reading_command)(command) {
         let reason = printable(&reason, limits::DEVICE_TEXT_CHARS_MAX);
-        checker.wrong(at, format!("this command is refused: {reason}"), "use a command that only asks");
+        checker.wrong(
+            at,
+            format!("this command is refused: {reason}; a profile may only read"),
+            "use a command that only asks",
+        );
         return None;
     }
     Some(command.to_owned())

@@ -107,7 +107,7 @@ pub const PAGE_BYTES: std::ops::RangeInclusive<u32> = 512..=16_384;
 pub const PAGES_PER_BLOCK: std::ops::RangeInclusive<u32> = 16..=512;
 /// Most partitions of a partition table.
 pub const PARTITIONS_MAX: usize = 64;
-/// Most bytes of the partition that holds a partition table.
+/// Most bytes of the partition that holds a partition table, and so of a read that a trace takes for one.
 pub const TABLE_PARTITION_BYTES_MAX: u64 = 8 * 1024 * 1024;
 /// Most bytes of one backup.
 pub const BACKUP_BYTES_MAX: u64 = 512 * 1024 * 1024;
@@ -201,8 +201,6 @@ pub const TRACE_QUEUE_BYTES: usize = 32 * 1024 * 1024;
 pub const TRACE_PENDING_BYTES: usize = 1024 * 1024;
 /// A module that was away for so long begins a new trace; a restart is over by then.
 pub const TRACE_ABSENCE_MAX: Duration = Duration::from_secs(180);
-/// Longest read that may be a partition table, in bytes.
-pub const TRACE_LAYOUT_BYTES_MAX: u64 = 4 * 1024 * 1024;
 /// How long a replay goes on in virtual time after the trace has ended: longer than anything the controller waits for.
 pub const TRACE_REPLAY_EXTRA: Duration = Duration::from_secs(2 * 3600);
 /// Places in which one trace may ask for the same stretch of a page of an image.

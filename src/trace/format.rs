@@ -160,6 +160,8 @@ pub enum Event {
     },
     /// A fact about the run became durable.
     Fact(Box<Fact>),
+    /// A fact about another run that bears on this one: its claim was refused because this run has the unit's IMEI.
+    Elsewhere(Box<Fact>),
     /// So many lines were lost here.
     Gap {
         /// How many.

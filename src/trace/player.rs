@@ -119,6 +119,11 @@ impl Player {
         Some(self.stage.differ(index, "nothing any more".to_owned()))
     }
 
+    /// Waits until the controller has done what comes before a line of the trace, and the line's time has come.
+    pub async fn due(&self, index: usize) {
+        self.stage.due(index).await;
+    }
+
     /// Whether anything stood in for content that is not known.
     #[must_use]
     pub fn stood_in(&self) -> bool {

@@ -169,6 +169,14 @@ impl Recorder {
     }
 }
 
+impl Drop for Recorder {
+    /// Traces have an end also where nobody came to ask for it. Whoever can wait calls [`Recorder::finish`].
+    fn drop(&mut self) {
+        // Nothing can be done about a queue that is full; a writer that is gone has ended them.
+        let _ = self.shared.sender.try_send(Message::Finish(oneshot::channel().0));
+    }
+}
+
 #[derive(Debug)]
 struct RecordedBus {
     shared: Arc<Shared>,

@@ -84,6 +84,7 @@ impl Script {
             | Event::Cancel { .. }
             | Event::Close { .. }
             | Event::Fact(_)
+            | Event::Elsewhere(_)
             | Event::Gap { .. }
             | Event::Bound { .. }
             | Event::End { .. } => {}

@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::format::{Event, FORMAT, Header, Plugged};
 use super::recorder::{Shared, Time};
 use super::run_file::RunFile;
-use crate::domain::{BatchId, Fact, RunId, SlotName, limits};
+use crate::domain::{BatchId, Fact, FailureCode, RunId, SlotName, limits};
 use crate::hardware::{DeviceMode, DeviceRecord};
 use crate::host::Disk;
 
@@ -137,15 +137,20 @@ impl Writer {
             }
             Message::Fact { time, fact } => self.fact(time, fact),
             Message::Finish(done) => {
-                let time = self.shared.clock.now();
-                (0..self.slots.len()).for_each(|slot| self.note_lost(slot, time));
-                std::mem::take(&mut self.runs).into_values().for_each(|file| file.end(time, None));
+                self.end();
                 // Whoever asked may have been cancelled.
                 let _ = done.send(());
                 return true;
             }
         }
         false
+    }
+
+    /// Ends the traces of all runs that are not finished.
+    fn end(&mut self) {
+        let time = self.shared.clock.now();
+        (0..self.slots.len()).for_each(|slot| self.note_lost(slot, time));
+        std::mem::take(&mut self.runs).into_values().for_each(|file| file.end(time, None));
     }
 
     fn note_lost(&mut self, slot: usize, time: Duration) {
@@ -204,6 +209,13 @@ impl Writer {
 
     fn fact(&mut self, time: Duration, fact: Box<Fact>) {
         let Some(run) = fact.run() else { return };
+        // It decides how the run with the older claim ends.
+        if let Fact::ClaimRefused { holder, code: FailureCode::ImeiDuplicate, .. } = fact.as_ref()
+            && *holder != run
+            && let Some(file) = self.runs.get_mut(holder)
+        {
+            file.event(time, Event::Elsewhere(fact.clone()), &[]);
+        }
         match fact.as_ref() {
             Fact::RunStarted { slot, batch, .. } => self.attach(time, run, slot, batch, false),
             Fact::RunResumed { slot, batch, .. } => self.attach(time, run, slot, batch, true),

@@ -63,6 +63,7 @@ fn bad_usage_is_explained_and_touches_nothing() {
         "at A1 AT+EGMR=1,7,\"490154203237518\" --station stations/demo.yaml",
         "at A1 AT+CGSN;+EGMR=1,7,\"490154203237518\" --station stations/demo.yaml",
         "at A1 AT+CFUN=0 --station stations/demo.yaml",
+        "at A1 AT+CFUN?;+CSQ --station stations/demo.yaml",
         "at A1 ATE0 --station stations/demo.yaml",
         "map",
         "map none.yaml",

@@ -1,8 +1,10 @@
 //! Stations as people run them: the real binary on real files in real time, looked at from outside only.
 #![expect(clippy::disallowed_methods, reason = "outside of the program there is nothing but the real host")]
 
+mod at;
 mod cli;
 mod demo;
+mod doctor;
 mod faults;
 mod invalid;
 mod kill;
@@ -14,4 +16,5 @@ mod scrape;
 mod serve;
 #[path = "../line/table.rs"]
 mod table;
+mod traces;
 mod transcript;

@@ -5,29 +5,30 @@ use std::process::{Child, ChildStdin, ChildStdout, Stdio};
 
 use serde_json::Value;
 
-use crate::place::{Place, alone, ended};
+use crate::place::{Place, Ran, alone, ended};
 
-struct Served {
+/// A served fixture, and its control input.
+pub(crate) struct Served {
     child: Child,
     input: ChildStdin,
     output: BufReader<ChildStdout>,
 }
 
 impl Served {
-    fn start(place: &Place, line: &str) -> Self {
+    pub(crate) fn start(place: &Place, line: &str) -> Self {
         let mut child = place.command(line).stdin(Stdio::piped()).spawn().expect("the binary starts");
         let input = child.stdin.take().expect("it is piped");
         let output = BufReader::new(child.stdout.take().expect("it is piped"));
         Self { child, input, output }
     }
 
-    fn line(&mut self) -> Value {
+    pub(crate) fn line(&mut self) -> Value {
         let mut line = String::new();
         self.output.read_line(&mut line).expect("a line");
         serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line}"))
     }
 
-    fn ask(&mut self, command: &str) -> Value {
+    pub(crate) fn ask(&mut self, command: &str) -> Value {
         writeln!(self.input, "{command}").expect("taken");
         let answer = self.line();
         assert_eq!(answer["command"], command.trim());
@@ -35,13 +36,19 @@ impl Served {
     }
 
     /// Asks for the list until a slot's entry fits.
-    fn until(&mut self, slot: usize, fits: impl Fn(&Value) -> bool) -> Value {
+    pub(crate) fn until(&mut self, slot: usize, fits: impl Fn(&Value) -> bool) -> Value {
         loop {
             let list = self.ask("list");
             if fits(&list["slots"][slot]) {
                 return list["slots"][slot].clone();
             }
         }
+    }
+
+    /// Ends it; what is in the slots stays there.
+    pub(crate) fn quit(mut self) -> Ran {
+        writeln!(self.input, "quit").expect("taken");
+        ended(self.child)
     }
 }
 
@@ -95,8 +102,7 @@ fn a_tester_has_hands_on_the_served_fixture() {
         assert_eq!(answer["ok"], false);
         assert!(answer["error"].as_str().expect("words").starts_with(why), "{answer}");
     }
-    writeln!(served.input, "quit").expect("taken");
-    let ran = ended(served.child);
+    let ran = served.quit();
     assert_eq!((ran.status, ran.err.as_str()), (Some(0), ""));
     assert_eq!(std::fs::read_dir(place.path("ports")).expect("a directory").count(), 0, "no link is left");
 }
@@ -109,6 +115,5 @@ fn a_line_has_one_owner() {
     served.line();
     let ran = place.run("run stations/demo.yaml --batch B --units 1 --listen off");
     assert_eq!(ran.status, Some(3), "{}{}", ran.out, ran.err);
-    writeln!(served.input, "quit").expect("taken");
-    assert_eq!(ended(served.child).status, Some(0));
+    assert_eq!(served.quit().status, Some(0));
 }

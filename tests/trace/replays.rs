@@ -5,10 +5,12 @@ use std::time::Duration;
 
 use stationmaster::cli::replay::{Replayed, replay};
 use stationmaster::cli::trace::{TraceArguments, Traces};
-use stationmaster::domain::{Fact, FailureCode, Outcome, Phase};
+use stationmaster::domain::{Fact, FailureCode, Outcome, Phase, SlotName};
+use stationmaster::hardware::Listing;
 use stationmaster::host::{Disk, MemoryDisk};
 use stationmaster::ledger::Entry;
-use stationmaster::trace::{Event, Mode, Piece, Trace};
+use stationmaster::sim::Factory;
+use stationmaster::trace::{Event, Mode, Piece, Trace, TraceError};
 use stationmaster::vault::Vault;
 
 use crate::harness::{Line, station, two_slots};
@@ -139,6 +141,123 @@ async fn a_resumed_run_replays_to_the_same_facts() {
     same(&line, trace).await;
 }
 
+/// Whether a trace holds what another unit's run did to this one.
+fn has(trace: &Trace, wanted: impl Fn(&Event) -> bool) -> bool {
+    trace.lines.iter().any(|line| wanted(&line.event))
+}
+
+#[tokio::test(start_paused = true)]
+async fn runs_that_are_decided_by_other_units_replay_to_the_same_facts() {
+    let clone = |text: String| {
+        let (head, _) =
+            two_slots(text).split_once("  units:").map(|(a, b)| (a.to_owned(), b.to_owned())).expect("units");
+        format!(
+            "{head}  units:\n    - {{ model: EG25-G, revision: EG25GGBR07A07M2G_01.001.01.001, slots: [A1, A2] }}\n  \
+             faults:\n    - {{ fault: imei-of-another-slot, unit: 2 }}\n"
+        )
+    };
+    let mut line = Line::new(station("stations/demo.yaml", clone), 2).await;
+    record(&mut line, false);
+    let (_, entries) = line.run("TRACE", 2).await;
+    let runs = crate::harness::records(&entries, "TRACE");
+    assert!(runs.iter().all(|run| run.code == Some(FailureCode::ImeiDuplicate)), "{runs:#?}");
+    let (mut refused, mut contested) = (0, 0);
+    for path in traces(line.disk.as_ref()) {
+        let trace = read(line.disk.as_ref(), &path);
+        refused += usize::from(trace.facts.iter().any(|fact| matches!(fact, Fact::ClaimRefused { .. })));
+        contested += usize::from(has(&trace, |event| matches!(event, Event::Elsewhere(_))));
+        same(&line, trace).await;
+    }
+    assert_eq!((refused, contested), (1, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_chip_that_comes_back_with_another_imei_replays_to_the_same_facts() {
+    let changed = |text: String| {
+        let (head, _) =
+            two_slots(text).split_once("  units:").map(|(a, b)| (a.to_owned(), b.to_owned())).expect("units");
+        format!(
+            "{head}  units:\n    - {{ model: EG25-G, revision: EG25GGBR07A07M2G_01.001.01.001, slots: [A1] }}\n  \
+             faults:\n    - {{ fault: imei-changed, unit: 1 }}\n"
+        )
+    };
+    let mut line = Line::new(station("stations/demo.yaml", changed), 1).await;
+    // Whoever takes it out before the operator does can put it in again.
+    let slot: SlotName = "A1".parse().expect("a slot name");
+    let hand = slot.clone();
+    let take_out = move |factory: &Factory, _: &Listing, entry: &Entry| {
+        if matches!(entry.fact, Fact::RunFinished(_)) {
+            factory.unplug(&hand).expect("a slot").expect("a unit");
+        }
+    };
+    let work = line.work_before("ONE", 1, Box::new(take_out)).await;
+    work.end(&line).await;
+    record(&mut line, false);
+    let work = line.work("TWO", 1).await;
+    line.factory.plug(1, &slot).expect("a free slot");
+    // A guest in another unit's place does not end a batch.
+    work.end_within(&line, Duration::from_secs(600)).await;
+    let [path] = traces(line.disk.as_ref()).try_into().expect("one trace");
+    let trace = read(line.disk.as_ref(), &path);
+    let swapped = |fact: &Fact| matches!(fact, Fact::ClaimRefused { code: FailureCode::UnitSwapped, run, holder, .. } if run != holder);
+    assert!(trace.facts.iter().any(swapped), "{:#?}", trace.facts);
+    same(&line, trace).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_that_was_moved_to_another_slot_replays_to_the_same_facts() {
+    let mut line = Line::new(station("stations/demo.yaml", two_slots), 1).await;
+    record(&mut line, false);
+    let work = line.work("TRACE", 1).await;
+    let [from, to] = ["A1", "A2"].map(|name| name.parse().expect("a slot name"));
+    work.handle
+        .slots()
+        .wait_for(|slots| slots.iter().any(|slot| slot.phase == Some(Phase::Flash) && slot.bytes_done > 0))
+        .await
+        .expect("the board is there");
+    let unit = line.factory.unplug(&from).expect("a slot").expect("a unit");
+    line.clock.sleep(Duration::from_secs(20)).await;
+    line.factory.plug(unit, &to).expect("a free slot");
+    work.end(&line).await;
+    let [path] = traces(line.disk.as_ref()).try_into().expect("one trace for one run");
+    let trace = read(line.disk.as_ref(), &path);
+    let slots: Vec<_> = trace
+        .lines
+        .iter()
+        .filter_map(|line| match &line.event {
+            Event::Slot { slot, .. } => Some(slot),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(slots, [&from, &to]);
+    assert_eq!(trace.outcome, Some(Outcome::Pass));
+    same(&line, trace).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_that_an_earlier_process_had_begun_is_refused_with_the_reason() {
+    for phase in [Phase::Backup, Phase::Flash] {
+        let mut line = Line::new(station("stations/demo.yaml", two_slots), 1).await;
+        record(&mut line, false);
+        let work = line.work("TRACE", 1).await;
+        work.handle
+            .slots()
+            .wait_for(|slots| slots.iter().any(|slot| slot.phase == Some(phase) && slot.bytes_done > 0))
+            .await
+            .expect("the board is there");
+        work.kill().await;
+        record(&mut line, false);
+        line.run("TRACE", 1).await;
+        let paths = traces(line.disk.as_ref());
+        let refused = paths.iter().filter_map(|path| Trace::read(line.disk.as_ref(), path).err());
+        let errors: Vec<TraceError> = refused.collect();
+        let [error @ TraceError::Resumes] = errors.as_slice() else { panic!("{phase}: {errors:?}") };
+        let said = error.to_string();
+        assert!(said.contains("begun by an earlier process") && said.contains("not replayed"), "{said}");
+        assert_eq!(paths.len(), 2, "each process has its own file");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn runs_that_fail_replay_to_the_same_facts() {
     let mut line = Line::new(station("stations/faults.yaml", |text| text), 12).await;
@@ -148,12 +267,6 @@ async fn runs_that_fail_replay_to_the_same_facts() {
     for path in traces(line.disk.as_ref()) {
         let trace = read(line.disk.as_ref(), &path);
         let Some(outcome) = trace.outcome.filter(|outcome| *outcome != Outcome::Pass) else { continue };
-        // What another unit's run did to this one is not in its trace.
-        if trace.facts.iter().any(|fact| matches!(fact, Fact::ClaimRefused { .. } | Fact::Quarantined { .. }))
-            || matches!(trace.facts.last(), Some(Fact::RunFinished(record)) if record.code == Some(FailureCode::ImeiDuplicate))
-        {
-            continue;
-        }
         if outcomes.insert(outcome) {
             same(&line, trace).await;
         }

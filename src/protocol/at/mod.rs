@@ -2,8 +2,8 @@
 //!
 //! The port is shared with everything the module wants to say by itself, and after a flash it is asked again and again
 //! until it is ready. Three things therefore stand apart: one exchange ([`Exchange`]), what is read out of its reply
-//! ([`model`], [`cfun`], [`bands`], …), and what a profile may ask in addition ([`is_reading_command`]). An error reply
-//! is never an answer: it says that the module is not ready, not that a band is missing.
+//! ([`model`], [`cfun`], [`bands`], …), and what profiles and people may ask in addition ([`is_reading_command`]). An
+//! error reply is never an answer: it says that the module is not ready, not that a band is missing.
 
 mod allow;
 mod exchange;
@@ -11,7 +11,7 @@ mod read;
 #[cfg(test)]
 mod tests;
 
-pub use allow::is_reading_command;
+pub use allow::{is_reading_command, reading_commands};
 pub use exchange::{Exchange, Final, Reply};
 pub use read::{bands, cfun, imei_text, item, model, revision};
 

@@ -201,6 +201,8 @@ fn reading_commands_are_allowed() {
         "AT+EGMR=0,10",
         "AT+QPRTPARA=4",
         "AT+QMBNCFG=\"List\"",
+        "at+qcfg=\"PDP/DuplicateChk\"",
+        "AT+QCFG=\"urc/ri/ring\"",
     ] {
         assert_eq!(is_reading_command(command), Ok(()), "{command}");
     }
@@ -249,15 +251,112 @@ fn everything_else_is_refused() {
         "+CSQ",
         "A/",
         "+++",
+        "AT&W",
+        "AT&V",
+        "ATE0",
+        "ATE0+CFUN=0",
+        "ATI+CFUN=0",
+        "ATI;&F",
+        "ATS0?",
+        "AT$QCRST",
+        "AT^RESET",
+        "AT^SYSCFG?",
+        "AT!RESET",
+        "AT*CFUN?",
+        "at+cfun=1,1",
+        "aT+QpOwD",
+        "AT+CGSN=\"490154203237518\"",
+        "AT+CGSN=1",
+        "AT+CSQ=",
+        "AT+CFUN?5",
+        "AT+CFUN=?1",
+        "AT+CFUN??",
+        "AT+CFUN? ",
+        " AT+CFUN?",
+        "AT +CFUN?",
+        "AT\tI",
+        "AT+CFUN?\u{8}\u{8}=0",
+        "AT+CFUN?\u{1a}",
+        "AT+CFUN?\u{7f}",
+        "AT+CFUN\u{ff1f}",
+        "\u{ff21}T+CFUN?",
+        "AT+C\u{455}Q",
+        "AT+QNVR=7,0",
+        "AT+QNVR?=1",
+        "AT+QNVFR=\"/nv/x\"\"",
+        "AT+QNVFR=\"/nv/x;+CFUN=0\"",
+        "AT+QNVFD=\"/nv/x\"",
+        "AT+QCFG=\"usbnet\";+CFUN=0",
+        "AT+QCFG=\"usbnet;\"+CFUN=0",
+        "AT+QCFG=\"usbnet\",",
+        "AT+QCFG=\"usbnet\"?",
+        "AT+QCFG= \"usbnet\"",
+        "AT+QCFG=\"usb net\"",
+        "AT+QCFG=\"fast/poweroff\"",
+        "AT+QCFG=\"reboot\"",
+        "AT+QCFG=\"resetfactory\"",
+        "AT+QCFG=\"unheard\"",
+        "AT+QENG=\"band\"",
+        "AT+QNWPREFCFG=\"usbnet\"",
+        "AT+EGMR=0,007",
+        "AT+EGMR=0,7;",
+        "AT+CFUN?;",
+        ";AT+CFUN?",
+        "AT+CFUN?;;+CSQ",
+        "AT+CFUN?;AT+CSQ",
+        "\"AT+CFUN?\"",
+        "AT\"\"+CFUN?",
+        "AT+CFUN?\";+CFUN=0\"",
     ] {
         assert!(is_reading_command(command).is_err(), "{command:?}");
     }
     let long = format!("AT+QCFG=\"{}\"", "a".repeat(limits::AT_COMMAND_CHARS_MAX));
     assert!(is_reading_command(&long).is_err());
-    assert_eq!(
-        is_reading_command("AT+CFUN?;+CFUN=0"),
-        Err("the command is a chain of several; a profile may only read".to_owned())
-    );
+}
+
+#[test]
+fn of_a_chain_the_command_that_is_refused_is_named() {
+    for (command, why) in [
+        (
+            "AT+CFUN?;+CFUN=5",
+            "it is a chain of 2 commands, and number 2, +CFUN=5, is refused: the command has a value, and is not known \
+             to read then",
+        ),
+        (
+            "AT+QNVFW=\"/a;b\",00;+CSQ;+CFUN=0",
+            "it is a chain of 3 commands, and number 1, AT+QNVFW=\"/a;b\",00, is refused: the command has a value, and \
+             is not known to read then",
+        ),
+        ("AT+CSQ;+CGSN", "it is a chain of 2 commands, and only one at a time is sent"),
+        (
+            "AT+CSQ;AT+CGSN",
+            "it is a chain of 2 commands, and number 2, AT+CGSN, is refused: of the commands without `+` only ATI is \
+             known to read",
+        ),
+    ] {
+        assert_eq!(is_reading_command(command), Err(why.to_owned()), "{command}");
+    }
+    let long = format!("AT+CSQ;+X=\"{}\"", "y".repeat(200));
+    assert!(is_reading_command(&long).expect_err("it writes").chars().count() < 200);
+}
+
+#[test]
+fn what_is_said_to_be_allowed_is_allowed() {
+    let lines = reading_commands();
+    let mut count = 0;
+    for line in &lines {
+        let keyed = line.split_once("\"KEY\" with the key ");
+        let commands: Vec<String> = match keyed {
+            Some((name, keys)) => keys.split(' ').map(|key| format!("{name}\"{key}\"")).collect(),
+            None if line.contains("NAME") => vec!["AT+ANY?".to_owned(), "AT+ANY=?".to_owned()],
+            None => line.replace("0,N", "0,7").replace("PATH", "/nv/x").split(' ').map(str::to_owned).collect(),
+        };
+        count += commands.len();
+        for command in commands {
+            assert_eq!(is_reading_command(&command), Ok(()), "{command}");
+        }
+    }
+    assert!(count > 60, "{lines:?}");
 }
 
 proptest! {
@@ -304,9 +403,25 @@ proptest! {
     }
 
     #[test]
+    fn nothing_can_be_hung_on_to_a_reading_command(
+        command in prop::sample::select(vec!["ATI", "AT+CFUN?", "AT+COPS=?", "AT+CSQ", "AT+QCFG=\"band\"", "AT+EGMR=0,7"]),
+        tail in "[;,\"=?&/ \\r\\n\\t]{1,3}[+A-Z]{0,4}[=,0-9\"]{0,6}",
+        at in 0..20_usize,
+    ) {
+        let at = at.min(command.len());
+        let mixed = [&command[..at], &tail, &command[at..]].concat();
+        if is_reading_command(&mixed).is_ok() {
+            // What is still allowed is `?` or `=?` behind a name.
+            let (name, form) = mixed.split_at(mixed.find(['?', '=']).unwrap_or(mixed.len()));
+            prop_assert!(matches!(form, "?" | "=?") && name.len() > 3, "{mixed:?}");
+        }
+    }
+
+    #[test]
     fn no_reading_command_sets_a_value(command in "AT[+]?[A-Z0-9]{0,8}[=?]{0,2}[\"a-z0-9,;_/ ]{0,20}") {
         if is_reading_command(&command).is_ok() {
             prop_assert!(!command.contains([';', ' ', '\r']));
+            prop_assert!(!command.ends_with("=") && !command.contains("?="));
             prop_assert!(!command.contains(',') || command.starts_with("AT+EGMR=0,"));
         }
     }

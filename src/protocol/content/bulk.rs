@@ -148,7 +148,7 @@ impl BulkTap {
     fn payload(&mut self, bytes: &[u8], spans: &mut Vec<Span>) -> usize {
         let Some(raw) = &mut self.inward else { return 0 };
         if raw.at == 0 {
-            raw.layout = raw.left <= limits::TRACE_LAYOUT_BYTES_MAX && PartitionTable::is_mibib(bytes);
+            raw.layout = raw.left <= limits::TABLE_PARTITION_BYTES_MAX && PartitionTable::is_mibib(bytes);
         }
         let taken = raw.cut(bytes, spans, true);
         if raw.left == 0 {

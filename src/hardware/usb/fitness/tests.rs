@@ -152,3 +152,88 @@ fn what_is_not_told_is_unknown_and_no_finding() {
     assert_eq!(unknown.map(|check| check.name).collect::<Vec<_>>(), ["kernel", "usbfs-memory", "permissions"]);
     assert!(plant.findings().is_empty());
 }
+
+/// What is as it should be in another way than on the healthy host.
+type Other = (&'static str, &'static str, fn(&mut Plant));
+
+const OTHERS: &[Other] = &[
+    ("no limit on memory for transfers", "usbfs-memory", |plant| {
+        plant.write("sys/module/usbcore/parameters/usbfs_memory_mb", "0\n");
+        plant.slots.extend((0..250).map(|_| slot("A2", 2)));
+        for slot in &mut plant.slots[2..] {
+            slot.chains = vec!["platform-vhci_hcd.0/usb2/1".parse().expect("a chain")];
+        }
+        plant.fixture.controller("platform/vhci_hcd.0", "platform");
+        plant.fixture.root("platform/vhci_hcd.0", 2, "480", 4);
+    }),
+    ("autosuspend off for the whole host", "autosuspend", |plant| {
+        plant.write("sys/module/usbcore/parameters/autosuspend", "-1\n");
+        plant.fixture.write(&plant.fixture.link("1-1.1").join("power/control"), "auto\n");
+    }),
+    ("ModemManager with the rules of a package", "modem-manager", |plant| {
+        plant.write("proc/77/comm", "ModemManager\n");
+        plant.fixture.remove(&plant.fixture.path("etc/udev/rules.d/70-stationmaster.rules"));
+        plant.write("usr/lib/udev/rules.d/70-stationmaster.rules", "ENV{ID_MM_DEVICE_IGNORE}=\"1\"\n");
+    }),
+    ("a program whose name begins like another's", "brltty", |plant| {
+        plant.write("proc/78/comm", "brltty-like\n");
+        plant.write("proc/self/comm", "brltty\n");
+    }),
+    ("drivers that are part of the kernel", "drivers", |plant| {
+        plant.fixture.remove(&plant.fixture.path("lib/modules/6.12.9-amd64/modules.dep"));
+        let text = "kernel/drivers/usb/serial/option.ko\nkernel/drivers/usb/serial/qcserial.ko\n";
+        plant.write("lib/modules/6.12.9-amd64/modules.builtin", text);
+    }),
+];
+
+#[test]
+fn what_is_well_in_another_way_is_no_finding() {
+    for (way, name, plant) in OTHERS {
+        let mut planted = Plant::healthy();
+        plant(&mut planted);
+        assert_eq!(planted.findings(), [""; 0], "{way}: {:?}", planted.checks());
+        let all = planted.checks();
+        let check = all.iter().find(|check| check.name == *name).expect("a check");
+        assert_eq!(check.verdict, Verdict::Good, "{way}: {check:?}");
+    }
+}
+
+#[test]
+fn endpoint_contexts_are_counted_for_each_controller() {
+    let mut plant = Plant::healthy();
+    let second = "pci0000:00/0000:09:00.0";
+    plant.fixture.controller(second, "pci");
+    plant.fixture.root(second, 3, "480", 8);
+    // Five slots on each fit into 96 contexts; ten on one would not.
+    plant.fixture.unplug("1-1.1");
+    plant.slots = (1..=4).map(|port| slot(&format!("A{port}"), port)).collect();
+    let far = |port: u8| SlotPorts {
+        name: format!("B{port}"),
+        chains: vec![format!("pci-0000:09:00.0/usb2/{port}").parse().expect("a chain")],
+    };
+    plant.slots.extend((1..=6).map(far));
+    assert_eq!(plant.findings(), [""; 0], "{:?}", plant.checks());
+    plant.slots.push(far(7));
+    assert_eq!(plant.findings(), ["endpoints"]);
+    let seen = |plant: &Plant, contexts| {
+        let all = checks(&plant.host, &plant.slots, contexts);
+        all.into_iter().find(|check| check.name == "endpoints").expect("a check")
+    };
+    let check = seen(&plant, ENDPOINTS_USUAL);
+    assert!(check.seen.contains("pci-0000:09:00.0 has 96 endpoint contexts; 7 slots"), "{check:?}");
+    assert!(!check.seen.contains("0000:00:14.0"), "{check:?}");
+    // Who knows the controller's true number can say so.
+    assert_eq!(seen(&plant, 112).verdict, Verdict::Good);
+    assert_eq!(seen(&plant, 64).seen.matches("endpoint contexts").count(), 2);
+}
+
+#[test]
+fn each_node_that_cannot_be_opened_is_named_with_its_slot() {
+    let mut plant = Plant::healthy();
+    plant.host.may_use = |path| !path.ends_with("bus/usb/001/003") && !path.ends_with("bus/usb/001/004");
+    let all = plant.checks();
+    let check = all.iter().find(|check| check.name == "permissions").expect("a check");
+    assert_eq!(check.verdict, Verdict::Finding, "{check:?}");
+    assert!(check.seen.starts_with("/dev/bus/usb/001/00") && check.seen.contains("slot A1"), "{check:?}");
+    assert!(check.remedy.contains("group"), "{check:?}");
+}

@@ -70,11 +70,20 @@ hand() {
 # A value of the last answer to `hand`: `said unit`.
 said() { grep '"command"' served.log | tail -n 1 | sed -n "s/.*\"$1\":\"\{0,1\}\([^\",}]*\).*/\1/p"; }
 
-# Waits until the module in a slot is being written: some of its flash is erased or programmed, but not all of it.
+# The last run of a slot, as the controller's ledger has it.
+run_of() {
+  cat state/*-usb/ledger/*.jsonl |
+    sed -n "s/.*{\"run_started\":{\"run\":\"\([^\"]*\)\",[^}]*\"slot\":\"$1\".*/\1/p" | tail -n 1
+}
+
+# Whether the ledger has a fact of a run: `has RUN intent`.
+has() { grep -q "{\"$2\":{\"run\":\"$1\"" state/*-usb/ledger/*.jsonl; }
+
+# Waits until the module in a slot is being written: something of it is changed, and not everything written.
 mid_flash() {
-  written() { hand truth "$1" && [ "$(said erases_and_programs)" -ge 3 ]; }
-  within 300 written "$1" || fail "nothing is written to the module in $1"
-  [ "$(said flashed)" = false ] || fail "the module in $1 was written too fast"
+  changing() { [ -n "$(run_of "$1")" ] && has "$(run_of "$1")" intent; }
+  within 300 changing "$1" || { cat run.log; fail "nothing is written to the module in $1"; }
+  ! has "$(run_of "$1")" staged || fail "the module in $1 was written too fast"
 }
 
 # Serves a station with small packages, gives its modules to this kernel, and makes `usb.yaml` for it; without a name it
@@ -83,6 +92,7 @@ attached_station() {
   cp -r /project/profiles .
   [ $# -gt 0 ] || cp /scenario/station.yaml .
   sed -i 's/megabytes: .*/megabytes: 1/' profiles/*.yaml
+  sed -i "s/megabytes: .*/megabytes: ${eg25_megabytes:-1}/" profiles/eg25-g.yaml
   real_profiles
   serve station.yaml
   stationmaster sim attach 127.0.0.1:3240 --like station.yaml --station usb.yaml >attached.log 2>&1 &

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncReadExt;
 use tokio_serial::SerialStream;
 
 use super::holders::Hold;
@@ -27,6 +27,8 @@ const BUSY_LIMIT: Duration = Duration::from_secs(5);
 const RETRY_INTERVAL: Duration = Duration::from_millis(50);
 /// How long a port may refuse to take bytes.
 const WRITE_LIMIT: Duration = Duration::from_secs(5);
+/// How often it is tried meanwhile.
+const WRITE_INTERVAL: Duration = Duration::from_millis(5);
 
 /// The tty of an interface.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -158,6 +160,22 @@ fn port_error(error: &std::io::Error) -> HardwareError {
     }
 }
 
+/// Writes all of `bytes`. Whether a port takes bytes is tried, not waited for: that of a module that is leaving calls
+/// itself ready each time it has refused, and would be tried without a pause.
+async fn write_all(stream: &mut SerialStream, clock: &Clock, mut bytes: &[u8]) -> std::io::Result<()> {
+    use std::io::ErrorKind;
+    while !bytes.is_empty() {
+        match stream.try_write(bytes) {
+            Ok(0) => return Err(ErrorKind::WriteZero.into()),
+            Ok(length) => bytes = bytes.get(length..).unwrap_or_default(),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == ErrorKind::WouldBlock => clock.sleep(WRITE_INTERVAL).await,
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
 /// An open serial port.
 #[derive(Debug)]
 struct Port {
@@ -210,7 +228,7 @@ impl AtPort for Port {
             let stream = self.stream()?;
             let result = tokio::select! {
                 biased;
-                result = clock.timeout(WRITE_LIMIT, stream.write_all(bytes)) => match result {
+                result = clock.timeout(WRITE_LIMIT, write_all(stream, &clock, bytes)) => match result {
                     Ok(Ok(())) => Ok(()),
                     Ok(Err(error)) => Err(port_error(&error)),
                     Err(_) => Err(HardwareError::Failed("the serial port takes no bytes".into())),

@@ -5,6 +5,8 @@ use tokio_util::sync::CancellationToken;
 use super::super::fixture::{Fixture, NORMAL};
 use super::super::holders::Holders;
 use super::super::scan::enumeration;
+use tokio::io::AsyncWriteExt;
+
 use super::*;
 use crate::hardware::DeviceKey;
 

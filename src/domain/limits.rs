@@ -35,7 +35,17 @@ pub const BAND_NUMBER_MAX: u16 = 1024;
 pub const AT_ITEM_BYTES_MAX: usize = 4 * 1024;
 
 /// Longest DIAG frame, in bytes before escaping.
-pub const DIAG_FRAME_BYTES_MAX: usize = 4 * 1024;
+pub const DIAG_FRAME_BYTES_MAX: usize = 16 * 1024;
+/// Longest path in a module's file system, in bytes without the NUL.
+pub const EFS_PATH_BYTES_MAX: usize = 250;
+/// Longest name in a directory of it, in bytes.
+pub const EFS_NAME_BYTES_MAX: usize = 250;
+/// Most bytes that one request reads from, or writes to, a file of it.
+pub const EFS_TRANSFER_BYTES_MAX: u32 = 1024;
+/// Longest item file that is read, in bytes.
+pub const EFS_ITEM_BYTES_MAX: usize = 8 * 1024;
+/// Longest item file that one request can write, in bytes.
+pub const EFS_PUT_BYTES_MAX: usize = 3 * 1024;
 
 /// Longest Sahara packet that is not image data, in bytes.
 pub const SAHARA_PACKET_BYTES_MAX: usize = 4 * 1024;

@@ -3,6 +3,8 @@
 //! The module's task owns it while it lives; the ground truth of tests looks at it. The lock is held for single
 //! operations only, never while waiting.
 
+mod store;
+
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -17,6 +19,8 @@ use super::nand::{Nand, PageState};
 use super::programmer::{ProgrammerInfo, programmer_info};
 use super::sahara::RomVerdict;
 use super::unit::{Inspection, UnitIdentity, inspect, partition_digest};
+use store::Journal;
+
 use crate::domain::{BandSet, ChipId, KeyHash, PageRange, Sha256Digest};
 use crate::host::Random;
 
@@ -91,6 +95,7 @@ pub(super) struct Body {
     seed: u64,
     programmer: Option<ProgrammerInfo>,
     running: Option<System>,
+    journal: Journal,
     cfun: u8,
     altered: bool,
     starts: u32,
@@ -122,6 +127,7 @@ impl Body {
             seed,
             programmer: None,
             running: None,
+            journal: Journal::default(),
             cfun: 0,
             altered: false,
             starts: 0,
@@ -189,6 +195,7 @@ impl Body {
             tracing::warn!(%error, unit = self.identity.number, "a planted fault could not be stored");
         }
         self.running = None;
+        self.journal = Journal::default();
         match boot::boot(&mut self.nand, self.identity.model) {
             Boot::Edl { .. } => Started::Edl,
             Boot::MemoryDump { .. } => Started::Dump,
@@ -307,7 +314,9 @@ impl Body {
             .flatten()
     }
 
+    /// Stores an item at once, behind everything that waits.
     fn store(&mut self, path: &str, content: &[u8]) -> bool {
+        self.write_journal();
         let map = self.flash_map();
         if efs::write(&mut self.nand, &map, path, Some(content)).is_err() {
             return false;

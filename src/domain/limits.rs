@@ -47,6 +47,17 @@ pub const EFS_ITEM_BYTES_MAX: usize = 8 * 1024;
 /// Longest item file that one request can write, in bytes.
 pub const EFS_PUT_BYTES_MAX: usize = 3 * 1024;
 
+/// Longest ordinary file that is read from it, in bytes.
+pub const EFS_FILE_BYTES_MAX: u32 = 4 * 1024 * 1024;
+/// Most entries of one directory of it.
+pub const EFS_DIRECTORY_ENTRIES_MAX: u32 = 8192;
+/// Most entries of its whole tree.
+pub const EFS_TREE_ENTRIES_MAX: usize = 32_768;
+/// Deepest nesting of its directories.
+pub const EFS_DEPTH_MAX: usize = 24;
+/// Handles of files and directories that an earlier conversation may have left open on a module, each.
+pub const EFS_STALE_HANDLES_MAX: i32 = 8;
+
 /// Longest Sahara packet that is not image data, in bytes.
 pub const SAHARA_PACKET_BYTES_MAX: usize = 4 * 1024;
 /// Most bytes that one Sahara read may ask for.

@@ -1,0 +1,261 @@
+//! A conversation over the DIAG port: one request at a time, each with its own deadline.
+
+use std::time::Duration;
+
+use crate::domain::limits::EFS_STALE_HANDLES_MAX;
+use crate::hardware::{AtPort, HardwareError};
+use crate::host::Clock;
+use crate::protocol::diag::efs::{DirectoryHandle, Efs, EfsPath, FileHandle, Subsystem};
+use crate::protocol::diag::nv::{self, ItemData, ItemKey};
+use crate::protocol::diag::{
+    self, DEFAULT_PASSWORD, DEFAULT_UNLOCK_CODE, Deframer, Mode, NvStatus, ReplyError, Request,
+};
+
+/// How long one answer may take; real modules need a few milliseconds.
+const ANSWER_LIMIT: Duration = Duration::from_secs(2);
+/// How often a request that may be repeated is sent in all.
+const ATTEMPTS: u32 = 3;
+/// How long the port is listened to before a request is repeated, so that a late answer is not taken for the next one.
+const RETRY_PAUSE: Duration = Duration::from_millis(200);
+/// How long the port is listened to in the beginning: what an earlier conversation left behind.
+const DRAIN_TIME: Duration = Duration::from_millis(50);
+/// How often a module that says it is busy is asked in all.
+const BUSY_ATTEMPTS: u32 = 10;
+/// How long a synchronisation may take.
+const SYNC_LIMIT: Duration = Duration::from_secs(60);
+/// How long to wait before asking again whether it is done.
+const SYNC_PAUSE: Duration = Duration::from_millis(250);
+
+/// Why a conversation over DIAG did not give what was asked for.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DiagFailure {
+    /// The port cannot be used any more.
+    #[error("the DIAG port: {0}")]
+    Port(#[from] HardwareError),
+    /// No answer came, however often it was asked.
+    #[error("no answer over DIAG ({0})")]
+    Silent(&'static str),
+    /// The module said no, or nonsense.
+    #[error(transparent)]
+    Reply(#[from] ReplyError),
+    /// The module said no, or nonsense, about a path.
+    #[error("{path}: {error}")]
+    Path {
+        /// The path.
+        path: EfsPath,
+        /// What it said.
+        error: ReplyError,
+    },
+    /// What the module says of a path cannot be, or is more than is kept of one module.
+    #[error("{path}: {problem}")]
+    Tree {
+        /// The path.
+        path: EfsPath,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
+    /// The module has no file system that answers over DIAG.
+    #[error("the module's file system does not answer over DIAG")]
+    NoFileSystem,
+}
+
+impl DiagFailure {
+    /// Whether the module said that there is no such item or path.
+    #[must_use]
+    pub fn is_absent(&self) -> bool {
+        match self {
+            Self::Reply(error) | Self::Path { error, .. } => error.is_absent(),
+            _ => false,
+        }
+    }
+}
+
+/// An open conversation.
+#[derive(Debug)]
+pub struct DiagSession {
+    port: Box<dyn AtPort>,
+    clock: Clock,
+    frames: Deframer,
+    efs: Option<Efs>,
+    syncs: u16,
+    is_unlocked: bool,
+    is_trusted: bool,
+}
+
+impl DiagSession {
+    /// Begins a conversation: hears what is left of earlier ones, sends the service programming code and the security
+    /// password, finds the file system and closes what an earlier conversation left open on it. A module that accepts
+    /// neither can still be asked for NV items.
+    ///
+    /// # Errors
+    /// [`DiagFailure::Port`] and [`DiagFailure::Silent`].
+    pub async fn open(port: Box<dyn AtPort>, clock: Clock) -> Result<Self, DiagFailure> {
+        let frames = Deframer::new();
+        let mut session = Self { port, clock, frames, efs: None, syncs: 0, is_unlocked: false, is_trusted: false };
+        session.drain(DRAIN_TIME).await?;
+        session.is_unlocked = accepted(session.ask(&diag::unlock(DEFAULT_UNLOCK_CODE)).await)?;
+        session.is_trusted = accepted(session.ask(&diag::password(DEFAULT_PASSWORD)).await)?;
+        for subsystem in Subsystem::ALL {
+            if accepted(session.ask(&Efs(subsystem).hello()).await)? {
+                session.efs = Some(Efs(subsystem));
+                session.close_stale().await?;
+                break;
+            }
+        }
+        Ok(session)
+    }
+
+    /// Whether the service programming code was accepted: without it no NV item can be written.
+    #[must_use]
+    pub fn is_unlocked(&self) -> bool {
+        self.is_unlocked
+    }
+
+    /// Whether the security password was accepted.
+    #[must_use]
+    pub fn is_trusted(&self) -> bool {
+        self.is_trusted
+    }
+
+    /// The subsystem under which the file system answers.
+    #[must_use]
+    pub fn subsystem(&self) -> Option<Subsystem> {
+        self.efs.map(|efs| efs.0)
+    }
+
+    pub(super) fn efs(&self) -> Result<Efs, DiagFailure> {
+        self.efs.ok_or(DiagFailure::NoFileSystem)
+    }
+
+    /// Asks one thing. A request that may be repeated is, when its answer does not come.
+    ///
+    /// # Errors
+    /// [`DiagFailure::Port`], [`DiagFailure::Silent`] and [`DiagFailure::Reply`].
+    pub async fn ask<T>(&mut self, request: &Request<T>) -> Result<T, DiagFailure> {
+        let attempts = if request.is_repeatable() { ATTEMPTS } else { 1 };
+        for attempt in 1..=attempts {
+            let (clock, deadline) = (self.clock.clone(), self.clock.deadline(ANSWER_LIMIT));
+            match clock.timeout_at(deadline, self.exchange(request)).await {
+                Ok(result) => return result,
+                // A late answer must not be taken for that of the next request.
+                Err(_) => self.drain(RETRY_PAUSE).await?,
+            }
+            tracing::debug!(request = request.name(), attempt, "no answer over DIAG");
+        }
+        Err(DiagFailure::Silent(request.name()))
+    }
+
+    async fn exchange<T>(&mut self, request: &Request<T>) -> Result<T, DiagFailure> {
+        self.port.write(&request.frame()).await?;
+        let mut buffer = [0; 4096];
+        loop {
+            // Damaged frames are noise; if the answer was one of them, the deadline passes.
+            for frame in self.frames.by_ref().flatten() {
+                if let Some(answer) = request.answer(&frame)? {
+                    return Ok(answer);
+                }
+            }
+            let length = self.port.read(&mut buffer).await?;
+            self.frames.feed(&buffer[..length]);
+        }
+    }
+
+    /// Passes over whatever arrives.
+    async fn drain(&mut self, time: Duration) -> Result<(), DiagFailure> {
+        let clock = self.clock.clone();
+        let mut buffer = [0; 4096];
+        let listen = async {
+            loop {
+                if let Err(error) = self.port.read(&mut buffer).await {
+                    return error;
+                }
+            }
+        };
+        let end = clock.timeout(time, listen).await;
+        self.frames = Deframer::new();
+        end.map_or(Ok(()), |error| Err(error.into()))
+    }
+
+    /// A controller that died may have left files and directories open, and modules allow few of them.
+    async fn close_stale(&mut self) -> Result<(), DiagFailure> {
+        let efs = self.efs()?;
+        for handle in 0..=EFS_STALE_HANDLES_MAX {
+            let closed = self.ask(&efs.close_directory(DirectoryHandle(handle))).await;
+            accepted(closed)?;
+            let closed = self.ask(&efs.close(FileHandle(handle))).await;
+            accepted(closed)?;
+        }
+        Ok(())
+    }
+
+    /// Reads an NV item; `None` where the module has none.
+    ///
+    /// # Errors
+    /// As for [`ask`](Self::ask); a refusal is an error, because it says nothing about the item.
+    pub async fn nv_read(&mut self, key: ItemKey) -> Result<Option<ItemData>, DiagFailure> {
+        match self.ask_while_busy(&nv::read(key)).await {
+            Ok(data) => Ok(Some(data)),
+            Err(error) if error.is_absent() => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Writes an NV item. The module must be offline, and loses it with its power until [`sync`](Self::sync).
+    ///
+    /// # Errors
+    /// As for [`ask`](Self::ask).
+    pub async fn nv_write(&mut self, key: ItemKey, data: &ItemData) -> Result<(), DiagFailure> {
+        self.ask_while_busy(&nv::write(key, data)).await
+    }
+
+    async fn ask_while_busy<T>(&mut self, request: &Request<T>) -> Result<T, DiagFailure> {
+        let mut attempt = 1;
+        loop {
+            match self.ask(request).await {
+                Err(DiagFailure::Reply(ReplyError::Nv { status: NvStatus::Busy, .. })) if attempt < BUSY_ATTEMPTS => {
+                    attempt += 1;
+                    self.clock.sleep(RETRY_PAUSE).await;
+                }
+                other => return other,
+            }
+        }
+    }
+
+    /// Switches the module's mode.
+    ///
+    /// # Errors
+    /// As for [`ask`](Self::ask). A module that is reset may be gone before its answer was read.
+    pub async fn control(&mut self, mode: Mode) -> Result<(), DiagFailure> {
+        self.ask(&diag::control(mode)).await
+    }
+
+    /// Has the journal written down, and waits until it is. Only then is what was written safe from a loss of power.
+    ///
+    /// # Errors
+    /// As for [`ask`](Self::ask); [`DiagFailure::Silent`] when it is not finished in time.
+    pub async fn sync(&mut self) -> Result<(), DiagFailure> {
+        let efs = self.efs()?;
+        self.syncs = self.syncs.wrapping_add(1);
+        let root = EfsPath::root();
+        let token = self.ask(&efs.sync(&root, self.syncs)).await?;
+        let deadline = self.clock.deadline(SYNC_LIMIT);
+        while !self.ask(&efs.sync_is_done(&root, token)).await? {
+            if self.clock.now() >= deadline {
+                return Err(DiagFailure::Silent("EFS sync is not finished"));
+            }
+            self.clock.sleep(SYNC_PAUSE).await;
+        }
+        Ok(())
+    }
+}
+
+/// Whether the module did what was asked; its saying no is no failure.
+fn accepted(answer: Result<(), DiagFailure>) -> Result<bool, DiagFailure> {
+    match answer {
+        Ok(()) => Ok(true),
+        Err(DiagFailure::Reply(ReplyError::Denied { .. } | ReplyError::Efs { .. } | ReplyError::Refused { .. })) => {
+            Ok(false)
+        }
+        Err(error) => Err(error),
+    }
+}

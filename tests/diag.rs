@@ -177,26 +177,33 @@ async fn read_all(session: &mut DiagSession, items: RangeInclusive<u16>, rf: imp
 }
 
 #[tokio::test(start_paused = true)]
-async fn everything_that_a_module_holds_is_read() {
-    for (kind, subsystem, subscriptions) in [(EG25, Subsystem::Standard, 2), (RM520N, Subsystem::Alternate, 3)] {
-        let rig = Rig::start(kind).await;
-        let mut session = rig.session().await;
-        assert!(session.is_unlocked() && session.is_trusted());
-        assert_eq!(session.subsystem(), Some(subsystem));
-        assert_eq!(session.ask(&build_id()).await, Ok(kind.1.to_owned()));
-        assert!(session.ask(&version()).await.expect("an answer").compiled.starts_with("Apr 19 2020"));
-        let found = read_all(&mut session, 0..=8192, 20_000..=32_000).await;
-        let truth = rig.truth();
-        let expected = really(&truth);
-        assert_eq!(found.items, expected.items);
-        assert_eq!(found.directories, expected.directories);
-        assert_eq!(found.files, expected.files);
-        let owners: BTreeSet<Option<u16>> = found.items.keys().map(|key| key.subscription).collect();
-        assert_eq!(owners.len(), subscriptions);
-        assert!(found.items.len() > 160 && found.files.len() > 70 && found.directories.len() > 8);
-        let events = rig.factory.unit(1).expect("a unit").events();
-        assert!(!events.iter().any(stationmaster::sim::BusEvent::is_destructive));
-    }
+async fn everything_that_an_eg25_holds_is_read() {
+    compare_everything(EG25, Subsystem::Standard, 2).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn everything_that_an_rm520n_holds_is_read() {
+    compare_everything(RM520N, Subsystem::Alternate, 3).await;
+}
+
+async fn compare_everything(kind: (&str, &str), subsystem: Subsystem, subscriptions: usize) {
+    let rig = Rig::start(kind).await;
+    let mut session = rig.session().await;
+    assert!(session.is_unlocked() && session.is_trusted());
+    assert_eq!(session.subsystem(), Some(subsystem));
+    assert_eq!(session.ask(&build_id()).await, Ok(kind.1.to_owned()));
+    assert!(session.ask(&version()).await.expect("an answer").compiled.starts_with("Apr 19 2020"));
+    let found = read_all(&mut session, 0..=8192, 20_000..=32_000).await;
+    let truth = rig.truth();
+    let expected = really(&truth);
+    assert_eq!(found.items, expected.items);
+    assert_eq!(found.directories, expected.directories);
+    assert_eq!(found.files, expected.files);
+    let owners: BTreeSet<Option<u16>> = found.items.keys().map(|key| key.subscription).collect();
+    assert_eq!(owners.len(), subscriptions);
+    assert!(found.items.len() > 160 && found.files.len() > 70 && found.directories.len() > 8);
+    let events = rig.factory.unit(1).expect("a unit").events();
+    assert!(!events.iter().any(stationmaster::sim::BusEvent::is_destructive));
 }
 
 #[tokio::test(start_paused = true)]

@@ -58,6 +58,15 @@ pub const EFS_DEPTH_MAX: usize = 24;
 /// Handles of files and directories that an earlier conversation may have left open on a module, each.
 pub const EFS_STALE_HANDLES_MAX: i32 = 8;
 
+/// Most bytes of an XQCN file.
+pub const XQCN_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Most storages and streams of one.
+pub const XQCN_STREAMS_MAX: usize = 100_000;
+/// Deepest nesting of its storages.
+pub const XQCN_DEPTH_MAX: usize = 8;
+/// Most streams of one that are not understood.
+pub const XQCN_UNKNOWN_MAX: usize = 64;
+
 /// Longest Sahara packet that is not image data, in bytes.
 pub const SAHARA_PACKET_BYTES_MAX: usize = 4 * 1024;
 /// Most bytes that one Sahara read may ask for.

@@ -287,6 +287,62 @@ async fn a_lost_file_system_is_given_back_item_by_item() {
     }
 }
 
+/// A cable that flips a bit in every so many reads, once the conversation has begun.
+#[derive(Debug)]
+struct Cable {
+    inner: Box<dyn AtPort>,
+    reads: u32,
+    every: u32,
+}
+
+impl AtPort for Cable {
+    fn read<'a>(&'a mut self, buffer: &'a mut [u8]) -> BoxFuture<'a, Result<usize, HardwareError>> {
+        Box::pin(async move {
+            let length = self.inner.read(buffer).await?;
+            self.reads += 1;
+            if self.reads > 30 && self.reads.is_multiple_of(self.every) {
+                buffer[length / 2] ^= 4;
+            }
+            Ok(length)
+        })
+    }
+
+    fn write<'a>(&'a mut self, bytes: &'a [u8]) -> BoxFuture<'a, Result<(), HardwareError>> {
+        self.inner.write(bytes)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_bad_cable_costs_time_and_no_content() {
+    for every in [2, 3, 7] {
+        let rig = Rig::start(RM520N).await;
+        let device = rig.normal().await;
+        let inner = rig.factory.bus().open_port(&device.key, 0).await.expect("a DIAG port");
+        let cable = Cable { inner, reads: 0, every };
+        let mut session = DiagSession::open(Box::new(cable), rig.clock.clone()).await.expect("a conversation");
+        let truth = rig.truth();
+        let rf = truth.below(RF_DIRECTORY).filter_map(|(path, _)| path[RF_DIRECTORY.len()..].parse().ok());
+        let found = read_all(&mut session, 1000..=1100, rf).await;
+        let expected = really(&truth);
+        assert_eq!((found.files, found.directories), (expected.files, expected.directories), "{every}");
+        assert!(!found.items.is_empty() && found.items.iter().all(|(key, data)| expected.items.get(key) == Some(data)));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_item_that_may_be_written_once_may_be_written_as_it_is() {
+    let rig = Rig::start(EG25).await;
+    let mut session = rig.session().await;
+    let imei = ItemKey::of_module(550);
+    let data = session.nv_read(imei).await.expect("an answer").expect("an IMEI");
+    let online = session.nv_write(imei, &data).await.expect_err("it is online");
+    assert_eq!(online.to_string(), "DIAG NV write: refused, not in this mode");
+    session.control(Mode::Offline).await.expect("offline");
+    assert_eq!(session.nv_write(imei, &data).await, Ok(()));
+    let other = session.nv_write(imei, &[8; ITEM_BYTES]).await.expect_err("there is one");
+    assert_eq!(other.to_string(), "DIAG NV write: read only");
+}
+
 /// A port behind which a program sits: it is given each payload and says what comes back, and how late.
 struct Script<F> {
     answer: F,

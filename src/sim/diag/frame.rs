@@ -1,8 +1,6 @@
 //! Frames of the DIAG port: HDLC. Payload, CRC-16/X-25 little-endian, `7E`; `7E` and `7D` inside are written as `7D`
 //! and the byte with bit 5 flipped.
 
-use std::iter;
-
 const FLAG: u8 = 0x7e;
 const ESCAPE: u8 = 0x7d;
 /// A frame that grows longer is forgotten.
@@ -44,23 +42,37 @@ fn payload(frame: &[u8]) -> Option<&[u8]> {
 }
 
 pub(super) fn encode(payload: &[u8]) -> Vec<u8> {
-    let sum = crc(payload).to_le_bytes();
-    payload
-        .iter()
-        .chain(&sum)
-        .flat_map(|&byte| match byte {
-            FLAG | ESCAPE => vec![ESCAPE, byte ^ 0x20],
-            _ => vec![byte],
-        })
-        .chain(iter::once(FLAG))
-        .collect()
+    let mut frame = Vec::with_capacity(payload.len() + 8);
+    for byte in payload.iter().copied().chain(crc(payload).to_le_bytes()) {
+        if matches!(byte, FLAG | ESCAPE) {
+            frame.extend([ESCAPE, byte ^ 0x20]);
+        } else {
+            frame.push(byte);
+        }
+    }
+    frame.push(FLAG);
+    frame
 }
 
+/// What each value of a byte does to the sum: the polynomial x^16 + x^12 + x^5 + 1, reflected.
+const STEPS: [u16; 256] = {
+    let mut steps = [0; 256];
+    let mut byte: u16 = 0;
+    while byte < 256 {
+        let mut sum = byte;
+        let mut bit = 0;
+        while bit < 8 {
+            sum = if sum & 1 == 0 { sum >> 1 } else { sum >> 1 ^ 0x8408 };
+            bit += 1;
+        }
+        steps[byte as usize] = sum;
+        byte += 1;
+    }
+    steps
+};
+
 fn crc(bytes: &[u8]) -> u16 {
-    let sum = bytes.iter().fold(0xffff_u16, |sum, &byte| {
-        (0..8).fold(sum ^ u16::from(byte), |sum, _| if sum & 1 == 0 { sum >> 1 } else { sum >> 1 ^ 0x8408 })
-    });
-    !sum
+    !bytes.iter().fold(0xffff_u16, |sum, byte| sum >> 8 ^ STEPS[usize::from(sum.to_le_bytes()[0] ^ byte)])
 }
 
 #[cfg(test)]

@@ -186,11 +186,13 @@ impl Log {
     /// Stores a node, or takes it away.
     pub(super) fn store(&mut self, nand: &mut Nand, path: &str, node: Option<&Node>) -> Result<(), EfsError> {
         let per_block = nand.geometry().pages_per_block as usize;
-        let pages: usize = self.items.nodes().map(|(path, node)| records_of(path, node, nand.geometry()).len()).sum();
-        let snapshot_blocks = pages / (per_block - 1) + 1;
-        if self.next.is_none() && self.blocks.len() >= snapshot_blocks + EXTRA_BLOCKS_MAX {
-            let items = self.items.clone();
-            self.snapshot(nand, &items)?;
+        if self.next.is_none() {
+            let records = |(path, node): (&str, &Node)| records_of(path, node, nand.geometry()).len();
+            let snapshot_blocks = self.items.nodes().map(records).sum::<usize>() / (per_block - 1) + 1;
+            if self.blocks.len() >= snapshot_blocks + EXTRA_BLOCKS_MAX {
+                let items = self.items.clone();
+                self.snapshot(nand, &items)?;
+            }
         }
         match node {
             Some(node) => {

@@ -27,6 +27,14 @@ fn wrong<T>(path: &EfsPath, problem: &'static str) -> Result<T, DiagFailure> {
     Err(DiagFailure::Tree { path: path.clone(), problem })
 }
 
+/// What is not open is closed: the answer to the first closing may have been lost.
+fn closed(answer: Result<(), DiagFailure>) -> Result<(), DiagFailure> {
+    match answer {
+        Err(DiagFailure::Reply(ReplyError::Efs { errno: Errno::BAD_HANDLE, .. })) => Ok(()),
+        other => other,
+    }
+}
+
 impl DiagSession {
     /// What lies at a path; `None` where nothing does.
     ///
@@ -75,9 +83,9 @@ impl DiagSession {
         if stat.bytes > EFS_FILE_BYTES_MAX {
             return wrong(path, "the file is longer than any that is read");
         }
-        let file = self.ask(&efs.open(path, OpenMode::Read)).await.map_err(at(path))?;
+        let file = self.open_handle(&efs.open(path, OpenMode::Read)).await.map_err(at(path))?;
         let content = self.read_open(path, file, stat.bytes).await;
-        let closed = self.ask(&efs.close(file)).await.map_err(at(path));
+        let closed = closed(self.ask(&efs.close(file)).await).map_err(at(path));
         content.and_then(|content| closed.map(|()| content))
     }
 
@@ -107,9 +115,9 @@ impl DiagSession {
     /// [`DiagFailure`].
     pub async fn write_file(&mut self, path: &EfsPath, content: &[u8], permissions: u16) -> Result<(), DiagFailure> {
         let efs = self.efs()?;
-        let file = self.ask(&efs.open(path, OpenMode::Replace { permissions })).await.map_err(at(path))?;
+        let file = self.open_handle(&efs.open(path, OpenMode::Replace { permissions })).await.map_err(at(path))?;
         let written = self.write_open(path, file, content).await;
-        let closed = self.ask(&efs.close(file)).await.map_err(at(path));
+        let closed = closed(self.ask(&efs.close(file)).await).map_err(at(path));
         written.and(closed)
     }
 
@@ -163,9 +171,9 @@ impl DiagSession {
     /// [`DiagFailure`].
     pub async fn list(&mut self, directory: &EfsPath) -> Result<Vec<(EfsPath, Stat)>, DiagFailure> {
         let efs = self.efs()?;
-        let handle = self.ask(&efs.open_directory(directory)).await.map_err(at(directory))?;
+        let handle = self.open_handle(&efs.open_directory(directory)).await.map_err(at(directory))?;
         let entries = self.list_open(directory, handle).await;
-        let closed = self.ask(&efs.close_directory(handle)).await.map_err(at(directory));
+        let closed = closed(self.ask(&efs.close_directory(handle)).await).map_err(at(directory));
         entries.and_then(|entries| closed.map(|()| entries))
     }
 

@@ -80,6 +80,8 @@ pub struct DiagSession {
     syncs: u16,
     is_unlocked: bool,
     is_trusted: bool,
+    /// An answer was lost: the module may have opened something that nobody knows of.
+    has_lost_answers: bool,
 }
 
 impl DiagSession {
@@ -91,7 +93,16 @@ impl DiagSession {
     /// [`DiagFailure::Port`] and [`DiagFailure::Silent`].
     pub async fn open(port: Box<dyn AtPort>, clock: Clock) -> Result<Self, DiagFailure> {
         let frames = Deframer::new();
-        let mut session = Self { port, clock, frames, efs: None, syncs: 0, is_unlocked: false, is_trusted: false };
+        let mut session = Self {
+            port,
+            clock,
+            frames,
+            efs: None,
+            syncs: 0,
+            is_unlocked: false,
+            is_trusted: false,
+            has_lost_answers: false,
+        };
         session.drain(DRAIN_TIME).await?;
         session.is_unlocked = accepted(session.ask(&diag::unlock(DEFAULT_UNLOCK_CODE)).await)?;
         session.is_trusted = accepted(session.ask(&diag::password(DEFAULT_PASSWORD)).await)?;
@@ -140,9 +151,22 @@ impl DiagSession {
                 // A late answer must not be taken for that of the next request.
                 Err(_) => self.drain(RETRY_PAUSE).await?,
             }
+            self.has_lost_answers = true;
             tracing::debug!(request = request.name(), attempt, "no answer over DIAG");
         }
         Err(DiagFailure::Silent(request.name()))
+    }
+
+    /// Opens a file or a directory. Where that fails after an answer was lost, everything is closed first and it is
+    /// tried again: the handle in the lost answer may be the one too many.
+    pub(super) async fn open_handle<T>(&mut self, request: &Request<T>) -> Result<T, DiagFailure> {
+        match self.ask(request).await {
+            Err(DiagFailure::Reply(ReplyError::Efs { .. })) if std::mem::take(&mut self.has_lost_answers) => {
+                self.close_stale().await?;
+                self.ask(request).await
+            }
+            other => other,
+        }
     }
 
     async fn exchange<T>(&mut self, request: &Request<T>) -> Result<T, DiagFailure> {
@@ -200,12 +224,18 @@ impl DiagSession {
         }
     }
 
-    /// Writes an NV item. The module must be offline, and loses it with its power until [`sync`](Self::sync).
+    /// Writes an NV item. The module must be offline, and loses it with its power until [`sync`](Self::sync). An item
+    /// that may be written once only and has this content already is fine: the answer to its first writing may have
+    /// been lost.
     ///
     /// # Errors
     /// As for [`ask`](Self::ask).
     pub async fn nv_write(&mut self, key: ItemKey, data: &ItemData) -> Result<(), DiagFailure> {
-        self.ask_while_busy(&nv::write(key, data)).await
+        let failure = match self.ask_while_busy(&nv::write(key, data)).await {
+            Err(failure @ DiagFailure::Reply(ReplyError::Nv { status: NvStatus::ReadOnly, .. })) => failure,
+            other => return other,
+        };
+        if self.nv_read(key).await?.as_ref() == Some(data) { Ok(()) } else { Err(failure) }
     }
 
     async fn ask_while_busy<T>(&mut self, request: &Request<T>) -> Result<T, DiagFailure> {

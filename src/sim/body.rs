@@ -44,6 +44,8 @@ pub enum BusAction {
     Erase(PageRange),
     /// A range was announced for programming.
     Program(PageRange),
+    /// NV items or files were changed over DIAG, one or several one after the other.
+    Store,
     /// The programmer was told to reset the chip.
     Power,
     /// The module was started (power-on or reset).
@@ -60,10 +62,10 @@ pub struct BusEvent {
 }
 
 impl BusEvent {
-    /// Whether it changes flash.
+    /// Whether it changes flash, or will: what is stored over DIAG waits in a journal.
     #[must_use]
     pub const fn is_destructive(&self) -> bool {
-        matches!(self.action, BusAction::Erase(_) | BusAction::Program(_))
+        matches!(self.action, BusAction::Erase(_) | BusAction::Program(_) | BusAction::Store)
     }
 }
 

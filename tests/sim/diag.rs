@@ -195,7 +195,11 @@ async fn what_was_not_written_down_is_lost_with_the_power() {
     let rig = Rig::one(EG25, &[]).await;
     let item = || rig.factory.unit(1).expect("a unit").inspect().expect("readable").items.get(ITEM).map(<[u8]>::to_vec);
     let mut diag = Diag::trusted(&rig).await;
+    let changes =
+        || rig.factory.unit(1).expect("a unit").events().iter().filter(|event| event.is_destructive()).count();
+    assert_eq!(changes(), 0);
     assert_eq!(diag.put(ITEM, &[1]).await, 0);
+    assert_eq!(changes(), 1);
     assert_eq!(diag.path(39, ITEM).await, [&words(&[1, 0]), [1].as_slice()].concat(), "the modem sees it at once");
     assert_eq!(item(), None);
     rig.factory.unplug(&slot("A1")).expect("a unit");

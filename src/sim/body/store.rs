@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use super::Body;
+use super::{Body, BusAction};
 use crate::sim::at_commands::Memory;
 use crate::sim::diag::{RadioMode, Store, SyncState};
 use crate::sim::efs::{self, Change, EfsState, Items};
@@ -81,6 +81,9 @@ impl Body {
     }
 
     fn add_change(&mut self, now: Duration, change: Change) {
+        if self.events.last().is_none_or(|event| event.action != BusAction::Store) {
+            self.note(now, BusAction::Store);
+        }
         if let Some(system) = &mut self.running {
             system.items.change(&change);
         }

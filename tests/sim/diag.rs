@@ -5,9 +5,11 @@ use std::time::Duration;
 use crc::{CRC_16_IBM_SDLC, Crc};
 use stationmaster::hardware::{AtPort, HardwareError};
 use stationmaster::host::Clock;
-use stationmaster::sim::efs::{IMEI_PATH, RF_DIRECTORY, is_hidden};
+use stationmaster::sim::efs::{EfsState, IMEI_PATH, RF_DIRECTORY, is_hidden};
+use stationmaster::sim::models::Model;
 
-use crate::rig::{EG25, RM520N, Rig, slot};
+use crate::edl::{loaded, reset};
+use crate::rig::{EG25, RM520N, Rig, firehose, program, range_xml, read, slot};
 
 const UNLOCK: &[u8] = b"\x41000000";
 const PASSWORD: &[u8] = &[0x46, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xfe];
@@ -266,4 +268,53 @@ async fn files_and_directories_are_made_and_removed() {
     assert_eq!(diag.path(8, "/new/file").await, words(&[2]));
     diag.sync().await;
     assert_eq!((truth().get("/new/file"), truth().kind("/new").is_some()), (None, true));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_erase_loses_everything_and_a_raw_restore_brings_it_back() {
+    for kind in [EG25, RM520N] {
+        let rig = Rig::one(kind, &[]).await;
+        let model = Model::by_name(kind.0).expect("a model");
+        let page_bytes = model.geometry.page_bytes;
+        let efs = model.range("EFS2").expect("a partition");
+        let mut diag = Diag::trusted(&rig).await;
+        let unit = rig.factory.unit(1).expect("a unit");
+        diag.ask(OFFLINE).await;
+        assert_eq!(diag.nv(0x27, 1008, &[0x42; 128]).await.0, 0);
+        assert_eq!(diag.put(ITEM, b"mine").await, 0);
+        diag.sync().await;
+        let imei = diag.nv(0x26, 550, &[]).await;
+        drop(diag);
+        let before = unit.inspect().expect("readable");
+
+        let mut pipe = loaded(&rig, kind).await;
+        let image = read(&mut pipe, page_bytes, efs).await;
+        assert!(firehose(&mut pipe, &range_xml("erase", page_bytes, efs)).await.1.contains("ACK"));
+        reset(&mut pipe).await;
+        let mut diag = Diag::trusted(&rig).await;
+        assert_eq!(unit.cfun(), 5);
+        assert_eq!(diag.nv(0x26, 550, &[]).await.0, 5, "not active");
+        assert_eq!(diag.path(39, model.rf_items[0]).await, words(&[-1, 2]));
+        assert_eq!(diag.path(39, ITEM).await, words(&[-1, 2]));
+        drop(diag);
+
+        let mut pipe = loaded(&rig, kind).await;
+        assert!(firehose(&mut pipe, &range_xml("erase", page_bytes, efs)).await.1.contains("ACK"));
+        let page = page_bytes as usize;
+        let block = page * model.geometry.pages_per_block as usize;
+        for (number, block) in (0..).zip(image.chunks(block)) {
+            let is_blank = |page: &[u8]| page.iter().all(|byte| *byte == 0xff) || page.iter().all(|byte| *byte == 0xee);
+            let Some(last) = block.chunks(page).rposition(|page| !is_blank(page)) else { continue };
+            let start = efs.start + number * u64::from(model.geometry.pages_per_block);
+            assert!(program(&mut pipe, page_bytes, start, &block[..(last + 1) * page]).await.contains("ACK"));
+        }
+        reset(&mut pipe).await;
+        let mut diag = Diag::trusted(&rig).await;
+        let after = unit.inspect().expect("readable");
+        assert_eq!((after.efs, &after.imei, unit.cfun()), (EfsState::Present, &before.imei, 1));
+        assert_eq!(after.efs_digest, before.efs_digest);
+        assert_eq!(diag.nv(0x26, 550, &[]).await, imei);
+        assert!(diag.nv(0x26, 1008, &[]).await.1.starts_with(&[0x42; 4]));
+        assert_eq!(diag.path(39, ITEM).await, [&words(&[4, 0]), b"mine".as_slice()].concat());
+    }
 }

@@ -314,7 +314,7 @@ impl AtPort for Cable {
 
 #[tokio::test(start_paused = true)]
 async fn a_bad_cable_costs_time_and_no_content() {
-    for every in [2, 3, 7] {
+    for every in [3, 5, 7] {
         let rig = Rig::start(RM520N).await;
         let device = rig.normal().await;
         let inner = rig.factory.bus().open_port(&device.key, 0).await.expect("a DIAG port");
@@ -393,6 +393,7 @@ async fn scripted(
 fn greeting(payload: &[u8]) -> Option<Vec<u8>> {
     match payload {
         [command @ (0x41 | 0x46), ..] => Some(vec![*command, 1]),
+        [0x26, ..] => Some([&payload[..131], &[6, 0]].concat()),
         [0x4b, 0x3e, 0, 0, ..] => Some(payload.to_vec()),
         [0x4b, 0x3e, operation @ (3 | 13), 0, ..] => Some(vec![0x4b, 0x3e, *operation, 0, 9, 0, 0, 0]),
         _ => None,
@@ -402,29 +403,59 @@ fn greeting(payload: &[u8]) -> Option<Vec<u8>> {
 #[tokio::test(start_paused = true)]
 async fn silence_and_endless_chatter_end() {
     let (silent, _) = scripted(|_| Vec::new()).await;
-    assert_eq!(silent.err(), Some(DiagFailure::Silent("service programming code")));
+    assert_eq!(silent.err(), Some(DiagFailure::Silent("probe")));
     let log = |count: u64| (Duration::from_millis(count), vec![0x10, 0, 1, 2]);
     let (chatter, clock) = scripted(move |_| (0..100_000).map(log).collect()).await;
-    assert_eq!(chatter.err(), Some(DiagFailure::Silent("service programming code")));
+    assert_eq!(chatter.err(), Some(DiagFailure::Silent("probe")));
     assert!(clock.now() < Duration::from_secs(10), "{:?}", clock.now());
+}
+
+/// A module that does one thing after the other, and takes its time for one of them: it answers with the path that was
+/// asked for, and nothing in an answer says so.
+async fn slow_module(slow: usize, late: Duration) -> (DiagSession, Clock) {
+    let clock = Clock::simulated("2026-01-01T00:00:00Z".parse().expect("a timestamp"));
+    let (time, mut busy_until, mut count) = (clock.clone(), Duration::ZERO, 0);
+    let answer = move |payload: &[u8]| {
+        let answer = greeting(payload).unwrap_or_else(|| {
+            count += 1;
+            let path = &payload[4..payload.len() - 1];
+            let length = i32::try_from(path.len()).expect("short").to_le_bytes();
+            [&payload[..4], &length, &[0; 4], path].concat()
+        });
+        let is_slow = payload[2] == 39 && count == slow;
+        busy_until = busy_until.max(time.now()) + if is_slow { late } else { Duration::from_millis(5) };
+        vec![(busy_until - time.now(), answer)]
+    };
+    let port = Script { answer, clock: clock.clone(), frames: Deframer::new(), queue: VecDeque::new() };
+    (DiagSession::open(Box::new(port), clock.clone()).await.expect("a conversation"), clock)
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_late_answer_is_not_taken_for_the_next_one() {
-    let mut asked = 0_u8;
-    let (session, _) = scripted(move |payload| match greeting(payload) {
-        Some(answer) => vec![(Duration::ZERO, answer)],
-        None => {
-            // The first answer comes when it is not waited for any more, with another content.
-            asked += 1;
-            let late = if asked == 1 { Duration::from_millis(2100) } else { Duration::from_millis(5) };
-            vec![(late, [&[0x4b, 0x3e, 39, 0, 1, 0, 0, 0, 0, 0, 0, 0], [asked].as_slice()].concat())]
+    for late in (1900..7000).step_by(50).map(Duration::from_millis) {
+        let (mut session, _) = slow_module(2, late).await;
+        for name in ["/one", "/two", "/three", "/four"] {
+            let found = session.get_item(&path(name)).await;
+            assert_eq!(found, Ok(Some(name.as_bytes().to_vec())), "{late:?}");
         }
-    })
-    .await;
-    let mut session = session.expect("a conversation");
-    assert_eq!(session.get_item(&path("/one")).await, Ok(Some(vec![2])));
-    assert_eq!(session.get_item(&path("/two")).await, Ok(Some(vec![3])));
+    }
+    // Whatever it takes, an answer is right or there is none.
+    for late in (7000..40_000).step_by(500).map(Duration::from_millis) {
+        let (mut session, _) = slow_module(2, late).await;
+        for name in ["/one", "/two", "/three", "/four", "/five", "/six"] {
+            if let Ok(found) = session.get_item(&path(name)).await {
+                assert_eq!(found, Some(name.as_bytes().to_vec()), "{late:?}");
+            }
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_question_that_was_given_up_is_not_answered_by_the_next() {
+    let (mut session, clock) = slow_module(1, Duration::from_secs(1)).await;
+    let given_up = clock.timeout(Duration::from_millis(300), session.get_item(&path("/one"))).await;
+    assert!(given_up.is_err());
+    assert_eq!(session.get_item(&path("/two")).await, Ok(Some(b"/two".to_vec())));
 }
 
 #[tokio::test(start_paused = true)]

@@ -10,7 +10,9 @@ use crc::{CRC_16_IBM_SDLC, Crc};
 
 use crate::domain::{FailureCode, limits};
 
-const FLAG: u8 = 0x7e;
+/// What ends a frame. In front of one it ends whatever was left unfinished.
+pub const FRAME_END: u8 = 0x7e;
+const FLAG: u8 = FRAME_END;
 const ESCAPE: u8 = 0x7d;
 const FLIP: u8 = 0x20;
 const CRC: Crc<u16> = Crc::<u16>::new(&CRC_16_IBM_SDLC);

@@ -22,7 +22,7 @@ pub use basic::{
     version,
 };
 pub use error::{Errno, NvStatus, Refusal, ReplyError};
-pub use frame::{Deframer, DiagError, encode};
+pub use frame::{Deframer, DiagError, FRAME_END, encode};
 pub use request::{Body, Request};
 
 /// The command that reboots a module into emergency download mode: subsystem dispatch (`4B`), subsystem `65`, code 1.

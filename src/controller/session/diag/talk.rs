@@ -8,17 +8,20 @@ use crate::host::Clock;
 use crate::protocol::diag::efs::{DirectoryHandle, Efs, EfsPath, FileHandle, Subsystem};
 use crate::protocol::diag::nv::{self, ItemData, ItemKey};
 use crate::protocol::diag::{
-    self, DEFAULT_PASSWORD, DEFAULT_UNLOCK_CODE, Deframer, Mode, NvStatus, ReplyError, Request,
+    self, DEFAULT_PASSWORD, DEFAULT_UNLOCK_CODE, Deframer, FRAME_END, Mode, NvStatus, ReplyError, Request,
 };
 
 /// How long one answer may take; real modules need a few milliseconds.
 const ANSWER_LIMIT: Duration = Duration::from_secs(2);
 /// How often a request that may be repeated is sent in all.
 const ATTEMPTS: u32 = 3;
-/// How long the port is listened to before a request is repeated, so that a late answer is not taken for the next one.
+/// How long to wait before a request is repeated.
 const RETRY_PAUSE: Duration = Duration::from_millis(200);
-/// How long the port is listened to in the beginning: what an earlier conversation left behind.
-const DRAIN_TIME: Duration = Duration::from_millis(50);
+/// NV items that no module has, one after the other: the answer to a question for one of them names it, so it tells
+/// that everything asked before has been answered or never will be.
+const PROBE_ITEMS: std::ops::RangeInclusive<u16> = 0xf000..=0xffff;
+/// Bytes that are read from the port at a time.
+const READ_BYTES: usize = 4096;
 /// How often a module that says it is busy is asked in all.
 const BUSY_ATTEMPTS: u32 = 10;
 /// How long a synchronisation may take.
@@ -76,12 +79,16 @@ pub struct DiagSession {
     port: Box<dyn AtPort>,
     clock: Clock,
     frames: Deframer,
+    buffer: Vec<u8>,
     efs: Option<Efs>,
     syncs: u16,
     is_unlocked: bool,
     is_trusted: bool,
     /// An answer was lost: the module may have opened something that nobody knows of.
     has_lost_answers: bool,
+    /// An answer may still come: it must not be taken for that of the next request.
+    is_out_of_step: bool,
+    probe: u16,
 }
 
 impl DiagSession {
@@ -92,18 +99,20 @@ impl DiagSession {
     /// # Errors
     /// [`DiagFailure::Port`] and [`DiagFailure::Silent`].
     pub async fn open(port: Box<dyn AtPort>, clock: Clock) -> Result<Self, DiagFailure> {
-        let frames = Deframer::new();
         let mut session = Self {
             port,
             clock,
-            frames,
+            frames: Deframer::new(),
+            buffer: vec![0; READ_BYTES],
             efs: None,
             syncs: 0,
             is_unlocked: false,
             is_trusted: false,
             has_lost_answers: false,
+            // What an earlier conversation asked for may still be answered.
+            is_out_of_step: true,
+            probe: *PROBE_ITEMS.start(),
         };
-        session.drain(DRAIN_TIME).await?;
         session.is_unlocked = accepted(session.ask(&diag::unlock(DEFAULT_UNLOCK_CODE)).await)?;
         session.is_trusted = accepted(session.ask(&diag::password(DEFAULT_PASSWORD)).await)?;
         for subsystem in Subsystem::ALL {
@@ -138,23 +147,56 @@ impl DiagSession {
         self.efs.ok_or(DiagFailure::NoFileSystem)
     }
 
-    /// Asks one thing. A request that may be repeated is, when its answer does not come.
+    /// Asks one thing. A request that may be repeated is, when its answer does not come, and nothing else is asked
+    /// until it is certain that the lost answer will not come either: most answers do not say what they answer.
     ///
     /// # Errors
     /// [`DiagFailure::Port`], [`DiagFailure::Silent`] and [`DiagFailure::Reply`].
     pub async fn ask<T>(&mut self, request: &Request<T>) -> Result<T, DiagFailure> {
         let attempts = if request.is_repeatable() { ATTEMPTS } else { 1 };
         for attempt in 1..=attempts {
+            if self.is_out_of_step {
+                self.fall_in_step().await?;
+            }
             let (clock, deadline) = (self.clock.clone(), self.clock.deadline(ANSWER_LIMIT));
-            match clock.timeout_at(deadline, self.exchange(request)).await {
-                Ok(result) => return result,
-                // A late answer must not be taken for that of the next request.
-                Err(_) => self.drain(RETRY_PAUSE).await?,
+            // Also when this future is dropped before the answer has come.
+            self.is_out_of_step = true;
+            if let Ok(result) = clock.timeout_at(deadline, self.exchange(request)).await {
+                self.is_out_of_step = false;
+                return result;
             }
             self.has_lost_answers = true;
             tracing::debug!(request = request.name(), attempt, "no answer over DIAG");
         }
         Err(DiagFailure::Silent(request.name()))
+    }
+
+    /// Listens until the module has answered a question that was never asked before.
+    async fn fall_in_step(&mut self) -> Result<(), DiagFailure> {
+        for _ in 0..ATTEMPTS {
+            self.drain(RETRY_PAUSE).await?;
+            self.probe = if PROBE_ITEMS.contains(&(self.probe + 1)) { self.probe + 1 } else { *PROBE_ITEMS.start() };
+            let probe = nv::read(ItemKey::of_module(self.probe));
+            let (clock, deadline) = (self.clock.clone(), self.clock.deadline(ANSWER_LIMIT));
+            if let Ok(result) = clock.timeout_at(deadline, self.hear_probe(&probe)).await {
+                self.is_out_of_step = false;
+                return result;
+            }
+        }
+        Err(DiagFailure::Silent("probe"))
+    }
+
+    async fn hear_probe(&mut self, probe: &Request<ItemData>) -> Result<(), DiagFailure> {
+        // Half a frame may be on its way; an empty one ends it.
+        self.port.write(&[&[FRAME_END], probe.frame().as_slice()].concat()).await?;
+        let key = &probe.payload()[..3];
+        loop {
+            let frame = self.hear().await?;
+            // The answer, or the refusal that repeats the question.
+            if frame.starts_with(key) || frame.get(1..).is_some_and(|refused| refused.starts_with(key)) {
+                return Ok(());
+            }
+        }
     }
 
     /// Opens a file or a directory. Where that fails after an answer was lost, everything is closed first and it is
@@ -171,26 +213,30 @@ impl DiagSession {
 
     async fn exchange<T>(&mut self, request: &Request<T>) -> Result<T, DiagFailure> {
         self.port.write(&request.frame()).await?;
-        let mut buffer = [0; 4096];
         loop {
-            // Damaged frames are noise; if the answer was one of them, the deadline passes.
-            for frame in self.frames.by_ref().flatten() {
-                if let Some(answer) = request.answer(&frame)? {
-                    return Ok(answer);
-                }
+            if let Some(answer) = request.answer(&self.hear().await?)? {
+                return Ok(answer);
             }
-            let length = self.port.read(&mut buffer).await?;
-            self.frames.feed(&buffer[..length]);
+        }
+    }
+
+    /// The next sound frame. Damaged ones are noise; if the answer was one of them, the deadline passes.
+    async fn hear(&mut self) -> Result<Vec<u8>, DiagFailure> {
+        loop {
+            if let Some(frame) = self.frames.by_ref().flatten().next() {
+                return Ok(frame);
+            }
+            let length = self.port.read(&mut self.buffer).await?;
+            self.frames.feed(&self.buffer[..length]);
         }
     }
 
     /// Passes over whatever arrives.
     async fn drain(&mut self, time: Duration) -> Result<(), DiagFailure> {
         let clock = self.clock.clone();
-        let mut buffer = [0; 4096];
         let listen = async {
             loop {
-                if let Err(error) = self.port.read(&mut buffer).await {
+                if let Err(error) = self.port.read(&mut self.buffer).await {
                     return error;
                 }
             }

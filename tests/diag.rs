@@ -451,6 +451,24 @@ async fn a_late_answer_is_not_taken_for_the_next_one() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn probes_do_not_run_out() {
+    let mut gets = 0_u32;
+    let (session, _) = scripted(move |payload| {
+        // Every other answer to a question about an item is lost.
+        let answer = greeting(payload).or_else(|| {
+            gets += 1;
+            gets.is_multiple_of(2).then(|| [&payload[..4], &[1, 0, 0, 0, 0, 0, 0, 0, 7]].concat())
+        });
+        answer.map(|answer| (Duration::ZERO, answer)).into_iter().collect()
+    })
+    .await;
+    let mut session = session.expect("a conversation");
+    for _ in 0..5000 {
+        assert_eq!(session.get_item(&path("/a")).await, Ok(Some(vec![7])));
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_question_that_was_given_up_is_not_answered_by_the_next() {
     let (mut session, clock) = slow_module(1, Duration::from_secs(1)).await;
     let given_up = clock.timeout(Duration::from_millis(300), session.get_item(&path("/one"))).await;

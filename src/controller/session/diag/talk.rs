@@ -92,13 +92,16 @@ pub struct DiagSession {
 }
 
 impl DiagSession {
-    /// Begins a conversation: hears what is left of earlier ones, sends the service programming code and the security
+    /// Begins a conversation: lets what is left of earlier ones pass, sends the service programming code and the security
     /// password, finds the file system and closes what an earlier conversation left open on it. A module that accepts
     /// neither can still be asked for NV items.
     ///
     /// # Errors
     /// [`DiagFailure::Port`] and [`DiagFailure::Silent`].
     pub async fn open(port: Box<dyn AtPort>, clock: Clock) -> Result<Self, DiagFailure> {
+        // Elsewhere than an earlier conversation began, whose probes may still be answered.
+        let spread = clock.now().as_micros() % (PROBE_ITEMS.len() as u128);
+        let probe = PROBE_ITEMS.start() | u16::try_from(spread).unwrap_or_default();
         let mut session = Self {
             port,
             clock,
@@ -111,7 +114,7 @@ impl DiagSession {
             has_lost_answers: false,
             // What an earlier conversation asked for may still be answered.
             is_out_of_step: true,
-            probe: *PROBE_ITEMS.start(),
+            probe,
         };
         session.is_unlocked = accepted(session.ask(&diag::unlock(DEFAULT_UNLOCK_CODE)).await)?;
         session.is_trusted = accepted(session.ask(&diag::password(DEFAULT_PASSWORD)).await)?;
@@ -175,7 +178,7 @@ impl DiagSession {
     async fn fall_in_step(&mut self) -> Result<(), DiagFailure> {
         for _ in 0..ATTEMPTS {
             self.drain(RETRY_PAUSE).await?;
-            self.probe = if PROBE_ITEMS.contains(&(self.probe + 1)) { self.probe + 1 } else { *PROBE_ITEMS.start() };
+            self.probe = self.probe.checked_add(1).unwrap_or(*PROBE_ITEMS.start());
             let probe = nv::read(ItemKey::of_module(self.probe));
             let (clock, deadline) = (self.clock.clone(), self.clock.deadline(ANSWER_LIMIT));
             if let Ok(result) = clock.timeout_at(deadline, self.hear_probe(&probe)).await {

@@ -51,6 +51,7 @@ use stop::Stop;
 
 pub use floor::Product;
 pub use quota::BatchCount;
+pub use session::diag::{DiagFailure, DiagSession, Tree};
 
 /// The name under which a backup holds the module's partition table.
 pub const TABLE_PART: &str = "mibib";

@@ -35,7 +35,37 @@ pub const BAND_NUMBER_MAX: u16 = 1024;
 pub const AT_ITEM_BYTES_MAX: usize = 4 * 1024;
 
 /// Longest DIAG frame, in bytes before escaping.
-pub const DIAG_FRAME_BYTES_MAX: usize = 4 * 1024;
+pub const DIAG_FRAME_BYTES_MAX: usize = 16 * 1024;
+/// Longest path in a module's file system, in bytes without the NUL.
+pub const EFS_PATH_BYTES_MAX: usize = 250;
+/// Longest name in a directory of it, in bytes.
+pub const EFS_NAME_BYTES_MAX: usize = 250;
+/// Most bytes that one request reads from, or writes to, a file of it.
+pub const EFS_TRANSFER_BYTES_MAX: u32 = 1024;
+/// Longest item file that is read, in bytes.
+pub const EFS_ITEM_BYTES_MAX: usize = 8 * 1024;
+/// Longest item file that one request can write, in bytes.
+pub const EFS_PUT_BYTES_MAX: usize = 3 * 1024;
+
+/// Longest ordinary file that is read from it, in bytes.
+pub const EFS_FILE_BYTES_MAX: u32 = 4 * 1024 * 1024;
+/// Most entries of one directory of it.
+pub const EFS_DIRECTORY_ENTRIES_MAX: u32 = 8192;
+/// Most entries of its whole tree.
+pub const EFS_TREE_ENTRIES_MAX: usize = 32_768;
+/// Deepest nesting of its directories.
+pub const EFS_DEPTH_MAX: usize = 24;
+/// Handles of files and directories that an earlier conversation may have left open on a module, each.
+pub const EFS_STALE_HANDLES_MAX: i32 = 8;
+
+/// Most bytes of an XQCN file.
+pub const XQCN_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Most storages and streams of one.
+pub const XQCN_STREAMS_MAX: usize = 100_000;
+/// Deepest nesting of its storages.
+pub const XQCN_DEPTH_MAX: usize = 8;
+/// Most streams of one that are not understood.
+pub const XQCN_UNKNOWN_MAX: usize = 64;
 
 /// Longest Sahara packet that is not image data, in bytes.
 pub const SAHARA_PACKET_BYTES_MAX: usize = 4 * 1024;

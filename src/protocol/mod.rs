@@ -16,3 +16,4 @@ pub mod plan;
 pub mod rawprogram;
 pub mod sahara;
 pub mod table;
+pub mod xqcn;

@@ -3,6 +3,8 @@
 //! The module's task owns it while it lives; the ground truth of tests looks at it. The lock is held for single
 //! operations only, never while waiting.
 
+mod store;
+
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -17,6 +19,8 @@ use super::nand::{Nand, PageState};
 use super::programmer::{ProgrammerInfo, programmer_info};
 use super::sahara::RomVerdict;
 use super::unit::{Inspection, UnitIdentity, inspect, partition_digest};
+use store::Journal;
+
 use crate::domain::{BandSet, ChipId, KeyHash, PageRange, Sha256Digest};
 use crate::host::Random;
 
@@ -40,6 +44,8 @@ pub enum BusAction {
     Erase(PageRange),
     /// A range was announced for programming.
     Program(PageRange),
+    /// NV items or files were changed over DIAG, one or several one after the other.
+    Store,
     /// The programmer was told to reset the chip.
     Power,
     /// The module was started (power-on or reset).
@@ -56,10 +62,10 @@ pub struct BusEvent {
 }
 
 impl BusEvent {
-    /// Whether it changes flash.
+    /// Whether it changes flash, or will: what is stored over DIAG waits in a journal.
     #[must_use]
     pub const fn is_destructive(&self) -> bool {
-        matches!(self.action, BusAction::Erase(_) | BusAction::Program(_))
+        matches!(self.action, BusAction::Erase(_) | BusAction::Program(_) | BusAction::Store)
     }
 }
 
@@ -91,6 +97,7 @@ pub(super) struct Body {
     seed: u64,
     programmer: Option<ProgrammerInfo>,
     running: Option<System>,
+    journal: Journal,
     cfun: u8,
     altered: bool,
     starts: u32,
@@ -122,6 +129,7 @@ impl Body {
             seed,
             programmer: None,
             running: None,
+            journal: Journal::default(),
             cfun: 0,
             altered: false,
             starts: 0,
@@ -189,6 +197,7 @@ impl Body {
             tracing::warn!(%error, unit = self.identity.number, "a planted fault could not be stored");
         }
         self.running = None;
+        self.journal = Journal::default();
         match boot::boot(&mut self.nand, self.identity.model) {
             Boot::Edl { .. } => Started::Edl,
             Boot::MemoryDump { .. } => Started::Dump,
@@ -307,7 +316,9 @@ impl Body {
             .flatten()
     }
 
+    /// Stores an item at once, behind everything that waits.
     fn store(&mut self, path: &str, content: &[u8]) -> bool {
+        self.write_journal();
         let map = self.flash_map();
         if efs::write(&mut self.nand, &map, path, Some(content)).is_err() {
             return false;

@@ -16,7 +16,7 @@ use super::at_commands::{self, Effect, Memory};
 use super::at_port::{self, AtLine, Line};
 use super::body::{BusAction, SharedBody, Started};
 use super::descriptors::{EDL_INTERFACE, Face};
-use super::diag::{Answer, DiagPort};
+use super::diag::{self, DiagPort};
 use super::faults::{Kind, Sign, Strike};
 use super::loader::{self, Loader};
 use super::models::Model;
@@ -29,7 +29,9 @@ use crate::host::Clock;
 
 /// What an AT command costs.
 const AT_TIME: Duration = Duration::from_millis(8);
-/// From the answer to `AT+CFUN=1,1` to the disappearance.
+/// What a DIAG command costs.
+const DIAG_TIME: Duration = Duration::from_micros(300);
+/// From the answer to `AT+CFUN=1,1`, or to its like over DIAG, to the disappearance.
 const RESTART_TIME: Duration = Duration::from_millis(800);
 /// How long a looping module stays on the bus.
 const LOOP_TIME: Duration = Duration::from_secs(4);
@@ -149,8 +151,12 @@ impl Module {
         let mut desk = Desk::new(model, self.clock.now(), self.pacing);
         loop {
             let due = desk.due();
+            let journal_due = self.body.lock().journal_due();
             tokio::select! {
                 biased;
+                () = self.clock.sleep_until(journal_due.unwrap_or_default()), if journal_due.is_some() => {
+                    self.body.lock().settle_journal(self.clock.now());
+                }
                 (interface, bytes) = any_transfer(&attachment) => {
                     if let Some(next) = self.take(&mut desk, &attachment, pace, interface, &bytes).await {
                         return next;
@@ -181,8 +187,8 @@ impl Module {
         bytes: &[u8],
     ) -> Option<Next> {
         if interface == desk.model.diag_interface {
-            for answer in desk.diag.take(bytes) {
-                if let Some(next) = self.diag(desk.model, attachment, pace, answer).await {
+            for request in desk.diag.take(bytes) {
+                if let Some(next) = self.diag(desk, attachment, pace, &request).await {
                     return Some(next);
                 }
             }
@@ -230,28 +236,32 @@ impl Module {
         None
     }
 
-    async fn diag(
-        &self,
-        model: &'static Model,
-        attachment: &Attachment,
-        pace: &mut Pace,
-        answer: Answer,
-    ) -> Option<Next> {
-        let link = attachment.link(model.diag_interface)?;
-        match answer {
-            Answer::Reply(frame) => {
-                link.say(frame);
-                None
+    async fn diag(&self, desk: &mut Desk, attachment: &Attachment, pace: &mut Pace, request: &[u8]) -> Option<Next> {
+        let link = attachment.link(desk.model.diag_interface)?;
+        pace.work(DIAG_TIME).await;
+        let (frames, effect) = {
+            let mut body = self.body.lock();
+            let now = self.clock.now();
+            body.settle_journal(now);
+            desk.diag.execute(request, &mut *body, now)
+        };
+        if effect == diag::Effect::EnterEdl {
+            self.observe(attachment, Sign::EdlFrame);
+            if self.body.lock().faults.has(Kind::EdlRefused) {
+                link.say(DiagPort::refusal());
+                return None;
             }
-            Answer::EnterEdl(frame) => {
-                self.observe(attachment, Sign::EdlFrame);
-                if self.body.lock().faults.has(Kind::EdlRefused) {
-                    link.say(DiagPort::refusal());
-                    return None;
-                }
-                link.say(frame);
+        }
+        frames.into_iter().for_each(|frame| link.say(frame));
+        match effect {
+            diag::Effect::None => None,
+            diag::Effect::Restart => {
+                pace.work(RESTART_TIME).await;
+                Some(Next::Boot)
+            }
+            diag::Effect::EnterEdl => {
                 self.body.lock().note(self.clock.now(), BusAction::EdlSwitch);
-                pace.work(model.timing.diag_to_drop).await;
+                pace.work(desk.model.timing.diag_to_drop).await;
                 Some(Next::Edl)
             }
         }
@@ -328,7 +338,7 @@ impl Desk {
             model,
             at: AtLine::default(),
             modem: AtLine::default(),
-            diag: DiagPort::default(),
+            diag: DiagPort::new(pacing),
             ready_at,
             refused: 0,
             unsolicited: VecDeque::from([

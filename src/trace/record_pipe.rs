@@ -152,8 +152,9 @@ impl AtPort for RecordedPort {
             let c = self.conversation.c;
             self.command.clear();
             self.command.extend_from_slice(&bytes[..bytes.len().min(limits::AT_COMMAND_CHARS_MAX)]);
-            let pieces = if bytes.is_empty() { Vec::new() } else { vec![Piece::plain(bytes)] };
-            self.conversation.emit(Event::Out { c, pieces, error: None }, Vec::new());
+            let spans = self.tap.take_out(bytes);
+            let cut = Pieces::cut(bytes, &spans, &self.conversation.shared.veil, &[]);
+            self.conversation.emit(Event::Out { c, pieces: cut.pieces, error: None }, Vec::new());
             let result = self.inner.write(bytes).await;
             let error = result.as_ref().err().map(Fault::from);
             self.conversation.emit(Event::Taken { c, error }, Vec::new());

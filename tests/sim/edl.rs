@@ -19,7 +19,7 @@ fn range(start: u64, pages: u64) -> PageRange {
 }
 
 /// A module with a configured programmer.
-async fn loaded(rig: &Rig, kind: (&str, &str)) -> Box<dyn stationmaster::hardware::BulkPipe> {
+pub(crate) async fn loaded(rig: &Rig, kind: (&str, &str)) -> Box<dyn stationmaster::hardware::BulkPipe> {
     let mut pipe = rig.enter_edl().await;
     load(&mut pipe, kind).await;
     pipe
@@ -212,7 +212,7 @@ async fn the_document_s_order_kills_a_module_and_the_safe_order_does_not() {
     assert!(truth.events().iter().any(|event| matches!(event.action, BusAction::Read(_))));
 }
 
-async fn reset(pipe: &mut Box<dyn stationmaster::hardware::BulkPipe>) {
+pub(crate) async fn reset(pipe: &mut Box<dyn stationmaster::hardware::BulkPipe>) {
     let (_, response) = firehose(pipe, "<power value=\"reset\" />").await;
     assert!(response.contains("ACK"));
     let mut bytes = Vec::new();

@@ -7,6 +7,7 @@
 //! content: a mistake costs a trace its use, never a unit its secret.
 
 mod bulk;
+mod diag;
 mod port;
 #[cfg(test)]
 mod tests;

@@ -1,5 +1,6 @@
-//! The tap on a serial port: only the values of EFS items are content there.
+//! The tap on a serial port: the values of EFS items are content on an AT port, nearly everything on a DIAG port.
 
+use super::diag::DiagSide;
 use super::{Kind, Span, push};
 
 /// How a line that holds the value of an item begins.
@@ -7,9 +8,11 @@ const ITEMS: [&[u8]; 2] = [b"+QNVFR:", b"+QNVR:"];
 /// Bytes of a line that are kept to know it by.
 const HEAD_BYTES: usize = 8;
 
-/// Listens to what a module says on a serial port.
+/// Listens to what is said on a serial port. Which kind it is, the host's first frame tells: those of DIAG end with
+/// `7E`, and no AT command does.
 #[derive(Debug, Default)]
 pub struct PortTap {
+    diag: Option<[DiagSide; 2]>,
     head: Vec<u8>,
     /// Digits of the value so far, while a line holds one.
     digits: Option<u32>,
@@ -22,8 +25,26 @@ impl PortTap {
         Self::default()
     }
 
+    /// Cuts what is written. The spans together are as long as it.
+    pub fn take_out(&mut self, bytes: &[u8]) -> Vec<Span> {
+        if self.diag.is_none() && bytes.last() == Some(&0x7e) {
+            self.diag = Some(Default::default());
+        }
+        match &mut self.diag {
+            Some([out, _]) => out.take(bytes),
+            None => {
+                let mut spans = Vec::new();
+                push(&mut spans, bytes.len(), Kind::Talk);
+                spans
+            }
+        }
+    }
+
     /// Cuts what was read. The spans together are as long as it.
     pub fn take_in(&mut self, bytes: &[u8]) -> Vec<Span> {
+        if let Some([_, side]) = &mut self.diag {
+            return side.take(bytes);
+        }
         let mut spans: Vec<Span> = Vec::new();
         for byte in bytes {
             let kind = self.kind(*byte);

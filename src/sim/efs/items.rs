@@ -1,10 +1,6 @@
 //! What a module keeps in its EFS: IMEI, serial number, RF calibration, bands, and many items of no interest here.
 
-use std::collections::BTreeMap;
-
-use sha2::{Digest, Sha256};
-
-use crate::domain::Sha256Digest;
+use super::tree::{Items, Node, NodeKind};
 use crate::sim::images::fill;
 use crate::sim::models::Model;
 use crate::sim::page_pool::{content_hash, mix};
@@ -21,8 +17,19 @@ pub const BOOTS_PATH: &str = "/quectel/boot_count";
 /// The directory of RF calibration.
 pub const RF_DIRECTORY: &str = "/nv/item_files/rfnv/";
 
+/// The directory of the module's own NV items, by number. Over DIAG they are NV items and nothing else.
+pub const NV_DIRECTORY: &str = "/nvm/num/";
+/// Where everything about NV items lies; DIAG shows nothing of it as files.
+pub const NV_TREE: &str = "/nvm";
+
+/// NV items of each further subscription.
+const SUBSCRIPTION_ITEMS: u32 = 24;
 /// Items that every module has and nobody asks for.
 const COMMON_ITEMS: u32 = 144;
+/// The first of their numbers.
+const FIRST_NV_ITEM: u32 = 1001;
+/// From one of their numbers to the next.
+const NV_STEP: u32 = 7;
 /// Number of the first RF item beside the named ones.
 const FIRST_RF_ITEM: u32 = 24_001;
 
@@ -72,9 +79,46 @@ impl BandKey {
     }
 }
 
-/// Items by their paths.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Items(BTreeMap<String, Vec<u8>>);
+/// The directory of the NV items of a subscription beside the first, whose items are the module's.
+#[must_use]
+pub fn subscription_directory(index: u16) -> String {
+    format!("/nvm/context{index}/")
+}
+
+fn family_seed(model: &Model) -> u64 {
+    content_hash(model.family.as_bytes())
+}
+
+fn common_bytes(word: u64) -> usize {
+    usize::from(4 + word.to_le_bytes()[0] % 60)
+}
+
+/// How long an NV item is, as the firmware of a model defines it: the same whether or not the item was ever written.
+/// `None` where there is no such item.
+#[must_use]
+pub fn nv_item_bytes(model: &Model, item: u16) -> Option<usize> {
+    if item == 550 {
+        return Some(9);
+    }
+    let offset = u32::from(item).checked_sub(FIRST_NV_ITEM)?;
+    let number = offset / NV_STEP;
+    let is_defined = offset.is_multiple_of(NV_STEP) && number < COMMON_ITEMS;
+    is_defined.then(|| common_bytes(mix(family_seed(model) ^ u64::from(number))))
+}
+
+/// How many subscriptions a model's modules have NV items for, the module's own included.
+#[must_use]
+pub fn subscriptions(model: &Model) -> u16 {
+    if model.family == "mdm9x07" { 2 } else { 3 }
+}
+
+/// Whether an entry is left out of a listing, although it answers to its name: access lists do that on real modules.
+/// Here it is each RF item whose number leaves 3 when divided by 4.
+#[must_use]
+pub fn is_hidden(path: &str) -> bool {
+    let number = path.strip_prefix(RF_DIRECTORY).and_then(|name| name.parse::<u32>().ok());
+    number.is_some_and(|number| number % 4 == 3)
+}
 
 impl Items {
     /// What every module of a model has before it is calibrated, and again after its EFS was lost: no IMEI, no
@@ -82,12 +126,12 @@ impl Items {
     #[must_use]
     pub fn defaults(model: &Model) -> Self {
         let mut items = Self::default();
-        let seed = content_hash(model.family.as_bytes());
+        let seed = family_seed(model);
         for number in 0..COMMON_ITEMS {
             let word = mix(seed ^ u64::from(number));
-            let mut data = vec![0; usize::from(4 + word.to_le_bytes()[0] % 60)];
+            let mut data = vec![0; common_bytes(word)];
             fill(word, &mut data);
-            items.set(&format!("/nvm/num/{}", 1001 + 7 * number), data);
+            items.set(&format!("{NV_DIRECTORY}{}", FIRST_NV_ITEM + NV_STEP * number), data);
         }
         items
     }
@@ -112,40 +156,39 @@ impl Items {
             fill(word, &mut data);
             items.set(&path, data);
         }
+        items.add_subscriptions(model, seed);
+        items.add_files(model, seed);
         items
     }
 
-    /// An item's content.
-    #[must_use]
-    pub fn get(&self, path: &str) -> Option<&[u8]> {
-        self.0.get(path).map(Vec::as_slice)
+    fn add_subscriptions(&mut self, model: &Model, seed: u64) {
+        for index in 1..subscriptions(model) {
+            for number in 0..SUBSCRIPTION_ITEMS {
+                let number = 3 * number;
+                let mut data = vec![0; common_bytes(mix(family_seed(model) ^ u64::from(number)))];
+                fill(mix(seed ^ u64::from(index) << 48 ^ u64::from(number)), &mut data);
+                let item = FIRST_NV_ITEM + NV_STEP * number;
+                self.set(&format!("{}{item}", subscription_directory(index)), data);
+            }
+        }
     }
 
-    /// Puts an item in place.
-    pub fn set(&mut self, path: &str, data: Vec<u8>) {
-        self.0.insert(path.to_owned(), data);
-    }
-
-    /// Takes an item away.
-    pub fn remove(&mut self, path: &str) {
-        self.0.remove(path);
-    }
-
-    /// All items, ascending by path.
-    pub fn iter(&self) -> impl Iterator<Item = (&str, &[u8])> {
-        self.0.iter().map(|(path, data)| (path.as_str(), data.as_slice()))
-    }
-
-    /// How many items there are.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.0.len()
-    }
-
-    /// Whether there is none.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+    /// What is no item: longer files, an empty one, an empty directory, and a deep one.
+    fn add_files(&mut self, model: &Model, seed: u64) {
+        let page_bytes = model.geometry.page_bytes as usize;
+        for (path, bytes) in [
+            ("/mcfg/mbn_sw/mcfg_sw.mbn", 3 * page_bytes + 100),
+            ("/nv/item_files/conf/policy.conf", 180),
+            ("/policyman/carrier_policy.xml", 1024),
+            ("/quectel/empty", 0),
+            ("/quectel/profile", 2 * page_bytes),
+        ] {
+            let mut data = vec![0; bytes];
+            fill(mix(seed ^ content_hash(path.as_bytes())), &mut data);
+            self.put(path, Node { kind: NodeKind::File, data });
+        }
+        self.put("/data", Node { kind: NodeKind::Directory, data: Vec::new() });
+        self.set("/nv/item_files/modem/mmode/cmph/ftm", vec![0]);
     }
 
     /// The 15 digits of the IMEI item, whether or not they make a valid IMEI.
@@ -182,20 +225,7 @@ impl Items {
     /// Whether there is any RF calibration.
     #[must_use]
     pub fn is_calibrated(&self) -> bool {
-        self.0.range(RF_DIRECTORY.to_owned()..).next().is_some_and(|(path, _)| path.starts_with(RF_DIRECTORY))
-    }
-
-    /// A digest of everything but the count of boots: equal as long as nothing was lost or changed.
-    #[must_use]
-    pub fn digest(&self) -> Sha256Digest {
-        let mut hasher = Sha256::new();
-        for (path, data) in self.iter().filter(|(path, _)| *path != BOOTS_PATH) {
-            hasher.update((path.len() as u64).to_le_bytes());
-            hasher.update(path);
-            hasher.update((data.len() as u64).to_le_bytes());
-            hasher.update(data);
-        }
-        Sha256Digest::finish(hasher)
+        self.below(RF_DIRECTORY).next().is_some()
     }
 }
 
@@ -250,6 +280,20 @@ mod tests {
             let defaults = Items::defaults(model);
             assert!(defaults.imei().is_none() && !defaults.is_calibrated());
             assert!(defaults.bands(BandKey::LteConfig).is_empty());
+        }
+    }
+
+    #[test]
+    fn the_firmware_knows_how_long_each_nv_item_is() {
+        for model in MODELS {
+            let items = Items::of_unit(&identity(model, 5, 1));
+            let all: Vec<(&str, &Node)> = items.below("/nvm/").collect();
+            assert!(all.len() > 168 && items.below(RF_DIRECTORY).any(|(path, _)| is_hidden(path)));
+            for (path, node) in all {
+                let item = path.rsplit('/').next().and_then(|item| item.parse().ok()).expect("a number");
+                assert_eq!(nv_item_bytes(model, item), Some(node.data.len()), "{path}");
+            }
+            assert_eq!((nv_item_bytes(model, 1002), nv_item_bytes(model, 2009)), (None, None));
         }
     }
 

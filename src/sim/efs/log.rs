@@ -7,8 +7,8 @@
 use crate::domain::PageRange;
 use crate::sim::nand::{Nand, NandError, PageState};
 
-use super::items::Items;
-use super::page::{Record, Superblock};
+use super::page::{Record, Superblock, records_of};
+use super::tree::{Items, Node, NodeKind};
 
 /// A generation with this many blocks more than its snapshot needs is compacted.
 const EXTRA_BLOCKS_MAX: usize = 4;
@@ -48,6 +48,50 @@ pub(super) struct Log {
     next: Option<u64>,
     /// What is in it.
     pub(super) items: Items,
+}
+
+/// What the records so far have led to.
+#[derive(Debug, Default)]
+struct Replay {
+    items: Items,
+    /// The pieces of a file whose end was not met yet: its path, and how many of them.
+    pieces: (String, u32),
+    piece_bytes: Vec<u8>,
+    is_complete: bool,
+}
+
+impl Replay {
+    fn take(&mut self, record: Record) {
+        match record {
+            Record::Item { path, data } => self.items.set(&path, data),
+            Record::Directory { path } => {
+                self.items.put(&path, Node { kind: NodeKind::Directory, data: Vec::new() });
+            }
+            Record::Removed { path } => self.items.remove(&path),
+            Record::Complete => self.is_complete = true,
+            Record::Piece { path, index, data } => {
+                if index == 0 {
+                    self.pieces = (path, 1);
+                    self.piece_bytes = data;
+                } else if self.pieces == (path, index) {
+                    self.pieces.1 += 1;
+                    self.piece_bytes.extend(data);
+                } else {
+                    self.pieces = <(String, u32)>::default();
+                }
+            }
+            Record::File { path, pieces, data } => {
+                let (of, count) = std::mem::take(&mut self.pieces);
+                let mut content = std::mem::take(&mut self.piece_bytes);
+                if pieces == 0 {
+                    self.items.put(&path, Node { kind: NodeKind::File, data });
+                } else if of == path && count == pieces {
+                    content.extend(data);
+                    self.items.put(&path, Node { kind: NodeKind::File, data: content });
+                }
+            }
+        }
+    }
 }
 
 /// The good blocks of a range with their superblocks, if they have any.
@@ -103,8 +147,7 @@ impl Log {
 
     fn replay(nand: &Nand, range: PageRange, generation: u32, blocks: Vec<u64>) -> Result<Option<Self>, EfsError> {
         let per_block = u64::from(nand.geometry().pages_per_block);
-        let mut items = Items::default();
-        let mut complete = false;
+        let mut replay = Replay::default();
         let mut page = vec![0; nand.page_bytes()];
         for block in &blocks {
             for number in block * per_block + 1..(block + 1) * per_block {
@@ -112,12 +155,9 @@ impl Log {
                     continue;
                 }
                 nand.read(number, &mut page)?;
-                match Record::decode(&page) {
-                    Some(Record::Item { path, data }) => items.set(&path, data),
-                    Some(Record::Removed { path }) => items.remove(&path),
-                    Some(Record::Complete) => complete = true,
-                    // Torn by a power cut, or blank but programmed: a used page without meaning.
-                    None => {}
+                // Others are torn by a power cut, or blank but programmed: a used page without meaning.
+                if let Some(record) = Record::decode(&page) {
+                    replay.take(record);
                 }
             }
         }
@@ -125,7 +165,8 @@ impl Log {
         let used = (last..last + per_block).rev().find(|page| nand.state(*page) != PageState::Erased);
         let next = used.map_or(last, |page| page + 1);
         let next = (next < last + per_block).then_some(next);
-        Ok(complete.then_some(Self { range, generation, blocks, next, items }))
+        let Replay { items, is_complete, .. } = replay;
+        Ok(is_complete.then_some(Self { range, generation, blocks, next, items }))
     }
 
     /// Puts a file system with these items into a range, whatever was there before.
@@ -142,20 +183,30 @@ impl Log {
         Ok(log)
     }
 
-    /// Stores an item, or takes it away.
-    pub(super) fn store(&mut self, nand: &mut Nand, path: &str, data: Option<&[u8]>) -> Result<(), EfsError> {
-        let path = path.to_owned();
-        let record = match data {
-            Some(data) => Record::Item { path, data: data.to_vec() },
-            None => Record::Removed { path },
-        };
+    /// Stores a node, or takes it away.
+    pub(super) fn store(&mut self, nand: &mut Nand, path: &str, node: Option<&Node>) -> Result<(), EfsError> {
         let per_block = nand.geometry().pages_per_block as usize;
-        let snapshot_blocks = self.items.len() / (per_block - 1) + 1;
-        if self.next.is_none() && self.blocks.len() >= snapshot_blocks + EXTRA_BLOCKS_MAX {
-            let items = self.items.clone();
-            self.snapshot(nand, &items)?;
+        if self.next.is_none() {
+            let records = |(path, node): (&str, &Node)| records_of(path, node, nand.geometry()).len();
+            let snapshot_blocks = self.items.nodes().map(records).sum::<usize>() / (per_block - 1) + 1;
+            if self.blocks.len() >= snapshot_blocks + EXTRA_BLOCKS_MAX {
+                let items = self.items.clone();
+                self.snapshot(nand, &items)?;
+            }
         }
-        self.append(nand, record)
+        match node {
+            Some(node) => {
+                for record in records_of(path, node, nand.geometry()) {
+                    self.append(nand, &record)?;
+                }
+                self.items.put(path, node.clone());
+            }
+            None => {
+                self.append(nand, &Record::Removed { path: path.to_owned() })?;
+                self.items.remove(path);
+            }
+        }
+        Ok(())
     }
 
     /// Writes a new generation with these items and erases all older ones.
@@ -169,10 +220,13 @@ impl Log {
             next: None,
             items: Items::default(),
         };
-        for (path, data) in items.iter() {
-            next.append(nand, Record::Item { path: path.to_owned(), data: data.to_vec() })?;
+        for (path, node) in items.nodes() {
+            for record in records_of(path, node, nand.geometry()) {
+                next.append(nand, &record)?;
+            }
         }
-        next.append(nand, Record::Complete)?;
+        next.append(nand, &Record::Complete)?;
+        next.items = items.clone();
         next.erase_others(nand)?;
         *self = next;
         Ok(())
@@ -191,11 +245,14 @@ impl Log {
         Ok(())
     }
 
-    fn append(&mut self, nand: &mut Nand, record: Record) -> Result<(), EfsError> {
+    /// Writes one record.
+    fn append(&mut self, nand: &mut Nand, record: &Record) -> Result<(), EfsError> {
         let page = record.encode(nand.geometry()).ok_or_else(|| EfsError::TooLong {
-            bytes: match &record {
-                Record::Item { path, data } => path.len() + data.len(),
-                Record::Removed { path } => path.len(),
+            bytes: match record {
+                Record::Item { path, data } | Record::Piece { path, data, .. } | Record::File { path, data, .. } => {
+                    path.len() + data.len()
+                }
+                Record::Removed { path } | Record::Directory { path } => path.len(),
                 Record::Complete => 0,
             },
         })?;
@@ -208,19 +265,13 @@ impl Log {
             match nand.program(target, &page) {
                 Ok(()) => {
                     self.next = (!(target + 1).is_multiple_of(per_block)).then_some(target + 1);
-                    break;
+                    return Ok(());
                 }
                 // The rest of the block is given up; what it holds is still read.
                 Err(NandError::ProgramFailed { .. } | NandError::BadBlock { .. }) => self.rescue(nand, target)?,
                 Err(error) => return Err(error.into()),
             }
         }
-        match record {
-            Record::Item { path, data } => self.items.set(&path, data),
-            Record::Removed { path } => self.items.remove(&path),
-            Record::Complete => {}
-        }
-        Ok(())
     }
 
     /// Moves the last block, which went bad while it was written, to another one.

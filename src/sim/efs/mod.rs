@@ -1,4 +1,5 @@
-//! The modem's private file system, as far as a flashing line can tell: items in a log inside the EFS partition.
+//! The modem's private file system, as far as a flashing line can tell: NV items, item files, ordinary files and
+//! directories, in a log inside the EFS partition.
 //!
 //! It is kept *in the flash*, not beside it. A flasher that erases the partition loses the items, a raw backup that
 //! is restored the right way (erase, then only the used pages) brings them back, and one that programs blank pages
@@ -7,13 +8,16 @@
 mod items;
 mod log;
 mod page;
+mod tree;
 
 pub use items::{
-    BOOTS_PATH, BandKey, CFUN_PATH, IMEI_PATH, Items, RF_DIRECTORY, SERIAL_PATH, encode_bands, encode_imei,
+    BOOTS_PATH, BandKey, CFUN_PATH, IMEI_PATH, NV_DIRECTORY, NV_TREE, RF_DIRECTORY, SERIAL_PATH, encode_bands,
+    encode_imei, is_hidden, nv_item_bytes, subscription_directory, subscriptions,
 };
 pub use log::EfsError;
 use log::Log;
-use page::{Record, Superblock};
+use page::{Record, Superblock, records_of};
+pub use tree::{Change, Items, Node, NodeKind};
 
 use crate::domain::{Geometry, PageRange};
 
@@ -70,8 +74,17 @@ pub fn mount(nand: &Nand, map: &FlashMap) -> Result<Mounted, EfsError> {
 /// # Errors
 /// [`EfsError`]; [`EfsError::Lost`] when there is none.
 pub fn write(nand: &mut Nand, map: &FlashMap, path: &str, data: Option<&[u8]>) -> Result<(), EfsError> {
+    let node = data.map(|data| Node { kind: NodeKind::Item, data: data.to_vec() });
+    apply(nand, map, &[Change { path: path.to_owned(), node }])
+}
+
+/// Makes changes, in their order.
+///
+/// # Errors
+/// As for [`write`]. What was changed before the one that failed stays.
+pub fn apply(nand: &mut Nand, map: &FlashMap, changes: &[Change]) -> Result<(), EfsError> {
     let mut log = Log::mount(nand, range(map, EFS)?)?.ok_or(EfsError::Lost)?;
-    log.store(nand, path, data)
+    changes.iter().try_for_each(|change| log.store(nand, &change.path, change.node.as_ref()))
 }
 
 /// Makes a new file system with these items, and a golden copy of it.
@@ -121,8 +134,8 @@ pub fn restore_golden(nand: &mut Nand, map: &FlashMap) -> Result<bool, EfsError>
 /// factory packages.
 pub(super) fn image(items: &Items, geometry: Geometry, blocks: u32) -> Vec<u8> {
     let records = items
-        .iter()
-        .map(|(path, data)| Record::Item { path: path.to_owned(), data: data.to_vec() })
+        .nodes()
+        .flat_map(|(path, node)| records_of(path, node, geometry))
         .chain(std::iter::once(Record::Complete));
     let mut image = Vec::new();
     let mut room = 0;

@@ -3,12 +3,17 @@
 //! Superblocks begin as those of Qualcomm's EFS2 are seen in raw images: the magic `EFSSuper` at byte 8, then pages
 //! of a block, bytes of a page, and blocks. Everything else is the simulator's own.
 
+use std::borrow::Cow;
+
+use super::tree::{Node, NodeKind};
 use crate::domain::Geometry;
 use crate::sim::page_pool::content_hash;
 
 const SUPER_MAGIC: [u8; 8] = *b"EFSSuper";
 const RECORD_MAGIC: [u8; 4] = *b"EFSr";
 const RECORD_HEADER_BYTES: usize = 20;
+/// Bytes of the number in front of the content of a file's record.
+const NUMBER_BYTES: usize = 4;
 
 /// What stands at the front of each block in use.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -56,7 +61,30 @@ pub(super) enum Record {
         /// Its bytes.
         data: Vec<u8>,
     },
-    /// An item is gone.
+    /// A part of an ordinary file that is longer than a page, before its last one.
+    Piece {
+        /// The file's path.
+        path: String,
+        /// Which part, from 0.
+        index: u32,
+        /// Its bytes.
+        data: Vec<u8>,
+    },
+    /// An ordinary file's new content: what its pieces hold, and this. Without all of its pieces it does not count.
+    File {
+        /// Its path.
+        path: String,
+        /// How many pieces stand before it.
+        pieces: u32,
+        /// Its last bytes.
+        data: Vec<u8>,
+    },
+    /// A directory.
+    Directory {
+        /// Its path.
+        path: String,
+    },
+    /// A node is gone.
     Removed {
         /// Its path.
         path: String,
@@ -70,14 +98,39 @@ pub(super) const fn room(geometry: Geometry) -> usize {
     geometry.page_bytes as usize - RECORD_HEADER_BYTES
 }
 
+/// The records that put a node in place, to be written one after the other. An item that is longer than a page gives
+/// one that cannot be encoded.
+pub(super) fn records_of(path: &str, node: &Node, geometry: Geometry) -> Vec<Record> {
+    let path = path.to_owned();
+    match node.kind {
+        NodeKind::Item => vec![Record::Item { path, data: node.data.clone() }],
+        NodeKind::Directory => vec![Record::Directory { path }],
+        NodeKind::File => {
+            let piece_bytes = room(geometry).saturating_sub(path.len() + NUMBER_BYTES).max(1);
+            let mut pieces: Vec<Vec<u8>> = node.data.chunks(piece_bytes).map(<[u8]>::to_vec).collect();
+            let data = pieces.pop().unwrap_or_default();
+            let count = u32::try_from(pieces.len()).unwrap_or(u32::MAX);
+            let piece = |(index, data)| Record::Piece { path: path.clone(), index, data };
+            let mut records: Vec<Record> = (0..).zip(pieces).map(piece).collect();
+            records.push(Record::File { path, pieces: count, data });
+            records
+        }
+    }
+}
+
 impl Record {
     /// As a page; `None` when it does not fit into one.
     pub(super) fn encode(&self, geometry: Geometry) -> Option<Vec<u8>> {
-        let (kind, path, data): (u32, &str, &[u8]) = match self {
-            Self::Item { path, data } => (1, path, data),
-            Self::Removed { path } => (2, path, &[]),
-            Self::Complete => (3, "", &[]),
+        let numbered = |number: &u32, data: &[u8]| [&number.to_le_bytes(), data].concat();
+        let (kind, path, data): (u32, &str, Cow<'_, [u8]>) = match self {
+            Self::Item { path, data } => (1, path, Cow::Borrowed(data)),
+            Self::Removed { path } => (2, path, Cow::default()),
+            Self::Complete => (3, "", Cow::default()),
+            Self::Piece { path, index, data } => (4, path, numbered(index, data).into()),
+            Self::File { path, pieces, data } => (5, path, numbered(pieces, data).into()),
+            Self::Directory { path } => (6, path, Cow::default()),
         };
+        let data = data.as_ref();
         if path.len() + data.len() > room(geometry) {
             return None;
         }
@@ -113,10 +166,14 @@ impl Record {
             return None;
         }
         let path = std::str::from_utf8(path).ok()?.to_owned();
+        let numbered = || data.split_first_chunk().map(|(number, data)| (u32::from_le_bytes(*number), data.to_vec()));
         match kind {
             1 => Some(Self::Item { path, data: data.to_vec() }),
             2 => Some(Self::Removed { path }),
             3 => Some(Self::Complete),
+            4 => numbered().map(|(index, data)| Self::Piece { path, index, data }),
+            5 => numbered().map(|(pieces, data)| Self::File { path, pieces, data }),
+            6 => Some(Self::Directory { path }),
             _ => None,
         }
     }
@@ -134,6 +191,11 @@ mod tests {
         prop_oneof![
             ("[/a-z0-9]{1,60}", proptest::collection::vec(any::<u8>(), 0..1900))
                 .prop_map(|(path, data)| Record::Item { path, data }),
+            ("[/a-z0-9]{1,60}", any::<u32>(), proptest::collection::vec(any::<u8>(), 0..1900))
+                .prop_map(|(path, index, data)| Record::Piece { path, index, data }),
+            ("[/a-z0-9]{1,60}", any::<u32>(), proptest::collection::vec(any::<u8>(), 0..1900))
+                .prop_map(|(path, pieces, data)| Record::File { path, pieces, data }),
+            "[/a-z0-9]{1,60}".prop_map(|path| Record::Directory { path }),
             "[/a-z0-9]{1,60}".prop_map(|path| Record::Removed { path }),
             Just(Record::Complete),
         ]

@@ -139,3 +139,52 @@ fn a_cut_compaction_leaves_the_items_of_before() {
         assert_eq!(items(&nand, &map).digest(), before, "{pages}");
     }
 }
+
+#[test]
+fn long_files_directories_and_all_subscriptions_survive_compactions() {
+    for name in ["EG25-G", "RM520N-GL"] {
+        let (mut nand, map, model) = module(name);
+        let path = "/quectel/long";
+        let mut long = Node { kind: NodeKind::File, data: vec![0x5a; 5 * nand.page_bytes() + 7] };
+        for round in 0..120 {
+            long.data.push(round);
+            let change = Change { path: path.to_owned(), node: Some(long.clone()) };
+            apply(&mut nand, &map, &[change]).expect("a write");
+        }
+        let found = items(&nand, &map);
+        assert_eq!((found.kind(path), found.get(path)), (Some(NodeKind::File), Some(long.data.as_slice())));
+        assert_eq!(found.kind("/data"), Some(NodeKind::Directory));
+        assert_eq!(
+            (found.kind("/quectel/empty"), found.get("/quectel/empty")),
+            (Some(NodeKind::File), Some([].as_slice()))
+        );
+        for index in 1..subscriptions(model) {
+            assert!(found.below(&subscription_directory(index)).count() >= 20, "{name}");
+        }
+        let mut before = Items::of_unit(&identity(model, 3, 1));
+        before.put(path, long);
+        assert_eq!(found.digest(), before.digest());
+    }
+}
+
+#[test]
+fn a_file_that_was_torn_is_the_one_of_before() {
+    let (mut nand, map, _) = module("EG25-G");
+    let range = map.range("efs2").expect("a partition");
+    let old = Node { kind: NodeKind::File, data: vec![1; 5000] };
+    let change = |node: &Node| [Change { path: "/f".to_owned(), node: Some(node.clone()) }];
+    apply(&mut nand, &map, &change(&old)).expect("a write");
+    let last = (range.start..range.end()).rev().find(|page| nand.state(*page) == PageState::Programmed);
+    let last = last.expect("a used page");
+    // The first two of three pieces of a new content, then the power went.
+    let new = Node { kind: NodeKind::File, data: vec![2; 7000] };
+    let records = records_of("/f", &new, nand.geometry());
+    assert_eq!(records.len(), 4);
+    for (page, record) in (last + 1..).zip(&records[..2]) {
+        nand.program(page, &record.encode(nand.geometry()).expect("it fits")).expect("a program");
+    }
+    assert_eq!(items(&nand, &map).get("/f"), Some(old.data.as_slice()));
+    let third = Node { kind: NodeKind::File, data: vec![3; 4500] };
+    apply(&mut nand, &map, &change(&third)).expect("a write");
+    assert_eq!(items(&nand, &map).get("/f"), Some(third.data.as_slice()));
+}

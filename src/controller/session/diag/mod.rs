@@ -1,6 +1,12 @@
-//! The DIAG port: the one frame that sends a module into download mode.
+//! The DIAG port: the one frame that sends a module into download mode, and conversations about its file system.
+
+mod files;
+mod talk;
 
 use std::time::Duration;
+
+pub use files::Tree;
+pub use talk::{DiagFailure, DiagSession};
 
 use crate::controller::failure::SessionError;
 use crate::hardware::AtPort;

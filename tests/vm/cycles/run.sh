@@ -33,9 +33,10 @@ while [ "$(connects)" -lt 300 ]; do
   put_in
   within 60 all_in || fail "not every module comes back"
   # Another moment of the run each time: some are in download mode, some are being written.
-  sleep $((round % 6))
+  sleep $((round % 3))
   round=$((round + 1))
   take_out
+  [ $((round % 10)) -ne 0 ] || say "round $round: $(connects) connects"
 done
 say "$(connects) connects in $round rounds"
 

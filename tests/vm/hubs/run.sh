@@ -40,7 +40,7 @@ printf '%s\n' 'timeouts: { edl_s: 120, boot_s: 180, reset_s: 60 }' >>real/eg25-g
 stationmaster devices station.yaml
 
 # The port of each slot is switched off and on, and the hubs obey.
-stationmaster doctor --station station.yaml --switch-power >doctor.log || true
+stationmaster doctor station.yaml --switch-power >doctor.log || true
 grep -q '^ *ok *power' doctor.log || { cat doctor.log; fail "doctor does not see the slots' supply switched"; }
 within 90 both || { lsusb; fail "the modules do not come back with their supply"; }
 

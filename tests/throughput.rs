@@ -2,15 +2,19 @@
 
 #[path = "../benches/throughput/exchange.rs"]
 mod exchange;
+#[path = "../benches/throughput/place.rs"]
+mod place;
 
 #[path = "line/harness.rs"]
 #[allow(dead_code, reason = "the harness serves the tests of lines too")]
 mod harness;
 
+use std::path::Path;
 use std::time::Duration;
 
 use exchange::{Exchange, InFlight, Mover, content};
 use harness::{Line, station, two_slots};
+use place::{CONTROLLER, Candidate, only};
 use stationmaster::domain::{Family, PageRange};
 use stationmaster::hardware::{BulkPipe, Bus, DeviceKey, DeviceMode, PipeExt};
 use stationmaster::protocol::diag;
@@ -128,9 +132,49 @@ async fn a_programmer_that_is_there_already_is_left_alone() {
             .timeout(Duration::from_secs(60), Exchange::start(InFlight::new(pipe), &programmer_for(model), family))
             .await
     };
-    start().await.expect("in time").expect("a programmer");
+    let talk = start().await.expect("in time").expect("a programmer").by(());
     // It waits for a hello that does not come, or hears that a programmer runs.
     assert!(!matches!(start().await, Ok(Ok(_))), "a second programmer cannot be started");
+    // The first one is none the worse for it: it still does what it is told.
+    let pipe = bus.open_bulk(&key, interface).await.expect("it opens");
+    let mut again = talk.by(InFlight::new(pipe));
+    let range = PageRange { start: 65_536, pages: 64 };
+    let sent = content(1, 64 * usize::try_from(family.geometry.page_bytes).expect("small"));
+    soon(&line, "erase", again.erase(range)).await;
+    soon(&line, "program", again.program(range, &sent)).await;
+    let (read, _) = soon(&line, "read", again.read(range)).await;
+    assert!(read == sent, "the programmer answers as before");
+}
+
+#[test]
+fn a_module_at_the_same_ports_of_another_controller_is_not_the_one() {
+    let chain = format!("{CONTROLLER}.0/usb2/1.4").parse().expect("a chain");
+    let at = |directory: &str, ports: &[u8], is_super| {
+        Candidate { directory: Path::new(directory), ports, is_super }.is_at(&chain)
+    };
+    assert!(at("/sys/devices/platform/vhci_hcd.0/usb1/1-1/1-1.4", &[1, 4], false));
+    for (directory, ports, is_super) in [
+        ("/sys/devices/pci0000:00/0000:00:14.0/usb1/1-1/1-1.4", &[1, 4][..], false),
+        ("/sys/devices/platform/vhci_hcd.1/usb3/3-1/3-1.4", &[1, 4], false),
+        ("/sys/devices/platform/vhci_hcd.0/usb2/2-1/2-1.4", &[1, 4], true),
+        ("/sys/devices/platform/vhci_hcd.0/usb1/1-4/1-4.1", &[4, 1], false),
+        ("/sys/devices/platform/vhci_hcd.0/usb1/1-1", &[1], false),
+        ("/sys/devices/pci0000:00/vhci_hcd.0/usb1/1-1/1-1.4", &[1, 4], false),
+        ("/", &[1, 4], false),
+    ] {
+        assert!(!at(directory, ports, is_super), "{directory}");
+    }
+    // Nor does a record of a real module lead to one.
+    let real = "pci-0000:00:14.0/usb2/1.4".parse().expect("a chain");
+    let directory = Path::new("/sys/devices/pci0000:00/0000:00:14.0/usb1/1-1/1-1.4");
+    assert!(!Candidate { directory, ports: &[1, 4], is_super: false }.is_at(&real));
+}
+
+#[test]
+fn of_several_devices_none_is_guessed() {
+    assert_eq!(only([7].into_iter()), Ok(7));
+    assert!(only(std::iter::empty::<u8>()).is_err());
+    assert!(only([7, 7].into_iter()).is_err());
 }
 
 impl Mover for () {

@@ -14,6 +14,7 @@
 mod exchange;
 #[path = "../common/figures.rs"]
 mod figures;
+mod place;
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -21,7 +22,8 @@ use std::time::Duration;
 use exchange::{Exchange, IN_BYTES, InFlight, Mover, content};
 use figures::{median, print_machine};
 use nusb::transfer::{Buffer, Bulk, In, Out};
-use nusb::{Endpoint, Interface, MaybeFuture};
+use nusb::{DeviceInfo, Endpoint, Interface, MaybeFuture};
+use place::{CONTROLLER, Candidate, only};
 use stationmaster::domain::{Family, PageRange};
 use stationmaster::hardware::usb::{Sysfs, UsbBus};
 use stationmaster::hardware::{Bus, DeviceMode, DeviceRecord};
@@ -33,8 +35,6 @@ use stationmaster::sim::programmer_for;
 const MODEL: &str = "EG25-G";
 /// A page in the middle of its largest partition, at the beginning of a block.
 const START_PAGE: u64 = 65_536;
-/// The kernel's virtual host controllers.
-const CONTROLLER: &str = "platform-vhci_hcd";
 /// How long one transfer of the plain loop may take.
 const TRANSFER_LIMIT: Duration = Duration::from_secs(30);
 /// How often an interface is asked for that is still being given back.
@@ -65,6 +65,7 @@ struct Rates {
 async fn measure(megabytes: u32, rounds: u32) -> Result<(), String> {
     let bus = UsbBus::start(Sysfs::default(), Clock::real());
     let (device, interface) = module(&bus).await?;
+    let known = Plain::find(&device)?;
     let model = Model::by_name(MODEL).ok_or("the simulator has no such model")?;
     let family = Family::by_name(model.family).ok_or("there is no such family")?;
     let bytes = usize::try_from(megabytes).map_err(|error| error.to_string())? * 1024 * 1024;
@@ -90,7 +91,7 @@ async fn measure(megabytes: u32, rounds: u32) -> Result<(), String> {
                     patient(async || bus.open_bulk(&device.key, interface).await.map_err(|e| e.to_string())).await?;
                 both_ways(talk.by(InFlight::new(pipe)), range, &sent).await?
             } else {
-                let loop_ = patient(async || Plain::open(&device, interface)).await?;
+                let loop_ = patient(async || Plain::open(&device, &known, interface)).await?;
                 both_ways(talk.by(loop_), range, &sent).await?
             };
         }
@@ -180,13 +181,25 @@ struct Plain {
 }
 
 impl Plain {
-    fn open(record: &DeviceRecord, interface: u8) -> Result<Self, String> {
-        let words = |error: nusb::Error| error.to_string();
-        let mut here = nusb::list_devices().wait().map_err(words)?.filter(|device| {
+    /// The module of a record, and no other: it is looked for anew each time, and must be the one that it was.
+    fn find(record: &DeviceRecord) -> Result<DeviceInfo, String> {
+        let all = nusb::list_devices().wait().map_err(|error| error.to_string())?;
+        only(all.filter(|device| {
+            let Ok(directory) = std::fs::canonicalize(device.sysfs_path()) else { return false };
+            let is_super = device.speed().is_some_and(|speed| speed >= nusb::Speed::Super);
+            let candidate = Candidate { directory: &directory, ports: device.port_chain(), is_super };
             (device.vendor_id(), device.product_id()) == (record.vendor_id, record.product_id)
-                && device.port_chain() == record.key.chain.ports()
-        });
-        let device = here.next().ok_or("the device is gone")?.open().wait().map_err(words)?;
+                && candidate.is_at(&record.key.chain)
+        }))
+    }
+
+    fn open(record: &DeviceRecord, known: &DeviceInfo, interface: u8) -> Result<Self, String> {
+        let words = |error: nusb::Error| error.to_string();
+        let here = Self::find(record)?;
+        if (here.busnum(), here.device_address()) != (known.busnum(), known.device_address()) {
+            return Err("the device is another one than at the beginning".to_owned());
+        }
+        let device = here.open().wait().map_err(words)?;
         let claimed = device.detach_and_claim_interface(interface).wait().map_err(words)?;
         let addresses: Vec<u8> =
             claimed.descriptor().map(|ends| ends.endpoints().map(|end| end.address()).collect()).unwrap_or_default();

@@ -34,7 +34,7 @@ pub(crate) struct AtArguments {
     /// The station file
     #[arg(long, value_name = "FILE")]
     station: PathBuf,
-    /// The state directory of a simulated station, instead of the station file's
+    /// Where ledger and backups are kept, instead of the station file's `state`
     #[arg(long, value_name = "DIR")]
     state: Option<PathBuf>,
 }

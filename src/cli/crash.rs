@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::host::{AppendFile, Disk, Entry, LockGuard, ReadAt, WriteAt};
+use crate::host::{AppendFile, Disk, Entry, Hold, LockGuard, ReadAt, WriteAt};
 
 /// The disk below, with a counter.
 #[derive(Debug)]
@@ -82,6 +82,18 @@ impl Disk for CrashDisk {
         self.below.replace(path, bytes, public)
     }
 
+    fn rewrite(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
+        self.below.rewrite(path, bytes)
+    }
+
+    fn create(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
+        self.below.create(path, bytes)
+    }
+
+    fn try_write(&self, path: &Path) -> io::Result<()> {
+        self.below.try_write(path)
+    }
+
     fn publish(&self, from: &Path, to: &Path) -> io::Result<()> {
         self.below.publish(from, to)
     }
@@ -100,6 +112,10 @@ impl Disk for CrashDisk {
 
     fn lock(&self, path: &Path) -> io::Result<Box<dyn LockGuard>> {
         self.below.lock(path)
+    }
+
+    fn hold(&self, path: &Path, how: Hold) -> io::Result<Box<dyn LockGuard>> {
+        self.below.hold(path, how)
     }
 
     fn free_bytes(&self, path: &Path) -> io::Result<u64> {

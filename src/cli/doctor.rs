@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::{Status, print, print_json, start};
+use super::{Status, print, print_json, reserve, start};
 use crate::config::{HardwareKind, Station};
 use crate::domain::PortChain;
 use crate::hardware::SlotPower;
 use crate::hardware::usb::fitness::{self, Check, Host, SlotPorts, Verdict};
 use crate::hardware::usb::{HubPower, Sysfs};
-use crate::host::{Clock, Disk, OsDisk};
+use crate::host::{Clock, Disk, Hold, OsDisk};
 use crate::ledger;
 
 /// Free bytes below which a shift should not begin: backups and records of some hundred units.
@@ -30,6 +30,9 @@ pub(crate) struct DoctorArguments {
     /// Cut the supply of every slot for two seconds, to see whether its hub really switches
     #[arg(long, requires = "station")]
     switch_power: bool,
+    /// Where ledger and backups are kept, instead of the station file's `state`
+    #[arg(long, value_name = "DIR", requires = "station")]
+    state: Option<PathBuf>,
     /// Endpoint contexts of each USB controller
     #[arg(long, value_name = "N", default_value_t = fitness::ENDPOINTS_USUAL)]
     endpoints: u32,
@@ -44,12 +47,17 @@ pub(crate) fn run(arguments: &DoctorArguments) -> Status {
 
 fn attempt(arguments: &DoctorArguments) -> Result<Status, Status> {
     let disk: Arc<dyn Disk> = Arc::new(OsDisk::new());
-    let station = start::given_station(disk.as_ref(), arguments.station.as_deref())?;
+    let mut station = start::given_station(disk.as_ref(), arguments.station.as_deref())?;
+    if let (Some(station), Some(state)) = (&mut station, &arguments.state) {
+        station.state.clone_from(state);
+    }
     let is_real = station.as_ref().is_none_or(|station| station.hardware == HardwareKind::Usb);
     let mut checks = Vec::new();
     if is_real {
         let slots: Vec<SlotPorts> = station.iter().flat_map(ports).collect();
         checks.extend(fitness::checks(&Host::default(), &slots, arguments.endpoints));
+    } else {
+        checks.push(Check::good("hardware", "simulated: only the station's records are looked at"));
     }
     if let Some(station) = &station {
         checks.extend(records(disk.as_ref(), station, Clock::real().wall()));
@@ -144,9 +152,9 @@ fn power(disk: &dyn Disk, station: &Station, switch: bool) -> Check {
     if !switch {
         return Check::unknown(name, "not tried; --switch-power cuts the supply of every slot for two seconds");
     }
-    let _lock = match ledger::lock(disk, &station.state.join("ledger")) {
-        Ok(lock) => lock,
-        Err(error) => return Check::unknown(name, error.to_string()),
+    let _locks = match reserve::modules(disk, station, Some(&station.state), Hold::Shared) {
+        Ok(locks) => locks,
+        Err(why) => return Check::unknown(name, why.replace("\nhelp: ", "; ")),
     };
     let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else {
         return Check::unknown(name, "no runtime");

@@ -4,12 +4,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::prepare;
+use super::{prepare, reserve};
 use crate::config::{HardwareKind, PowerKind, Station};
 use crate::domain::{ChipId, Fact, Outcome};
 use crate::hardware::usb::{HubPower, Sysfs, UsbBus};
 use crate::hardware::{Bus, Listing, NoPower, SlotPower};
-use crate::host::{Clock, Disk, LockGuard, MemoryDisk, Random};
+use crate::host::{Clock, Disk, Hold, LockGuard, MemoryDisk, Random};
 use crate::ledger::{self, Ledger};
 use crate::sim::{Factory, OperatorHandle};
 
@@ -22,6 +22,7 @@ pub(crate) struct Line {
     pub(crate) power: Arc<dyn SlotPower>,
     /// There exactly when the hardware is simulated.
     factory: Option<Factory>,
+    _locks: Vec<Box<dyn LockGuard>>,
 }
 
 impl Line {
@@ -37,6 +38,8 @@ impl Line {
         state: &Path,
         units: Option<u32>,
     ) -> Result<Self, String> {
+        // The ledger is open, and locked with that.
+        let locks = reserve::modules(disk.as_ref(), station, None, Hold::Shared)?;
         let (bus, power, factory): (Arc<dyn Bus>, Arc<dyn SlotPower>, _) = match station.hardware {
             HardwareKind::Usb => {
                 let bus = UsbBus::start(Sysfs::default(), clock.clone());
@@ -54,7 +57,7 @@ impl Line {
             PowerKind::Hub => power,
             PowerKind::None => Arc::new(NoPower),
         };
-        Ok(Self { bus, power, factory })
+        Ok(Self { bus, power, factory, _locks: locks })
     }
 
     /// Who puts simulated modules in and takes them out.
@@ -130,14 +133,14 @@ async fn clear_finished(factory: &Factory, ledger: &Ledger) -> Result<(), String
     Ok(())
 }
 
-/// A line on which nothing works. Of a simulated one, the units that an earlier process left in the slots are started
-/// for it, so the line is locked meanwhile; one that was never used is not even made.
+/// A line on which nothing works; it is locked meanwhile, because its modules are spoken to. Of a simulated one, the units
+/// that an earlier process left in the slots are started for it; one that was never used is not even made.
 pub(crate) struct Quiet {
     pub(crate) bus: Arc<dyn Bus>,
     /// The line's time; a simulated one goes by fast.
     pub(crate) clock: Clock,
     factory: Option<Factory>,
-    _lock: Option<Box<dyn LockGuard>>,
+    _locks: Vec<Box<dyn LockGuard>>,
 }
 
 impl Quiet {
@@ -147,9 +150,10 @@ impl Quiet {
     /// A sentence for people.
     pub(crate) async fn start(station: &Station, disk: &Arc<dyn Disk>, state: &Path) -> Result<Self, String> {
         if station.hardware == HardwareKind::Usb {
+            let locks = reserve::modules(disk.as_ref(), station, Some(state), Hold::Shared)?;
             let clock = Clock::real();
             let bus = Arc::new(UsbBus::start(Sysfs::default(), clock.clone()));
-            return Ok(Self { bus, clock, factory: None, _lock: None });
+            return Ok(Self { bus, clock, factory: None, _locks: locks });
         }
         let was_used = disk.open(&state.join("sim").join("line.json")).is_ok();
         let (disk, lock) = if was_used {
@@ -162,7 +166,7 @@ impl Quiet {
         let scale = station.simulation.as_ref().map_or(1, |simulation| simulation.time_scale);
         let clock = Clock::scaled(scale.max(100));
         let factory = start(station, &clock, &disk, state, Some(0), false).await?;
-        Ok(Self { bus: factory.bus(), clock, factory: Some(factory), _lock: lock })
+        Ok(Self { bus: factory.bus(), clock, factory: Some(factory), _locks: lock.into_iter().collect() })
     }
 
     /// How many units an earlier process left in the slots.

@@ -22,6 +22,7 @@ pub mod prepare;
 mod projections;
 pub mod replay;
 mod report;
+mod reserve;
 mod run;
 mod schema;
 mod serve;

@@ -85,8 +85,17 @@ pub trait WriteAt: ReadAt {
     fn punch(&self, offset: u64, bytes: u64) -> io::Result<()>;
 }
 
-/// An exclusive lock; given up when dropped.
+/// A lock; given up when dropped.
 pub trait LockGuard: Send + Sync + Debug {}
+
+/// Whom a lock keeps out.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Hold {
+    /// Those who want to be alone.
+    Shared,
+    /// Everybody else.
+    Alone,
+}
 
 /// A disk.
 pub trait Disk: Send + Sync + Debug {
@@ -133,6 +142,27 @@ pub trait Disk: Send + Sync + Debug {
     /// Of the disk; the old content is still there then.
     fn replace(&self, path: &Path, bytes: &[u8], public: bool) -> io::Result<()>;
 
+    /// Writes a person's file anew, as [`Disk::replace`] does, and leaves it theirs: owner, group and mode stay. No file
+    /// beside it is touched. A link is not followed.
+    ///
+    /// # Errors
+    /// `NotFound`; `InvalidInput` where it is no regular file, or has other names too, which would keep the old content;
+    /// `PermissionDenied` where the owner cannot be kept. Of the disk. The old content is still there then.
+    fn rewrite(&self, path: &Path, bytes: &[u8]) -> io::Result<()>;
+
+    /// Makes a whole new file, mode 0644, which is there completely or not at all.
+    ///
+    /// # Errors
+    /// `AlreadyExists` where the name is taken: what is there stays untouched. Of the disk.
+    fn create(&self, path: &Path, bytes: &[u8]) -> io::Result<()>;
+
+    /// Whether [`Disk::rewrite`] of a file that is there, or [`Disk::create`] of one that is not, can be expected to
+    /// succeed. Leaves nothing behind.
+    ///
+    /// # Errors
+    /// As those have them.
+    fn try_write(&self, path: &Path) -> io::Result<()>;
+
     /// Gives a finished file its name, which must be a new one in the same directory, and makes that durable.
     ///
     /// # Errors
@@ -162,6 +192,13 @@ pub trait Disk: Send + Sync + Debug {
     /// # Errors
     /// `WouldBlock` when another process (or another holder here) has it.
     fn lock(&self, path: &Path) -> io::Result<Box<dyn LockGuard>>;
+
+    /// Takes a lock on a file or a directory that is there, for which it need only be readable: nothing is made, nothing
+    /// is changed. Does not wait. Not on the same place as [`Disk::lock`].
+    ///
+    /// # Errors
+    /// `WouldBlock` when others hold it; `NotFound`. Of the disk.
+    fn hold(&self, path: &Path, how: Hold) -> io::Result<Box<dyn LockGuard>>;
 
     /// Bytes that are free for this process on the disk of `path`.
     ///

@@ -6,11 +6,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::disk::{AppendFile, Disk, Entry, EntryKind, LockGuard, ReadAt, WriteAt};
-use super::memory_file::Content;
+use super::disk::{AppendFile, Disk, Entry, EntryKind, Hold, LockGuard, ReadAt, WriteAt};
+use super::memory_file::{Content, key};
 
 /// Free bytes that the disk claims to have until told otherwise.
 const FREE_BYTES: u64 = 1 << 40;
@@ -42,7 +42,8 @@ struct State {
     files: BTreeMap<PathBuf, Inode>,
     /// Names as a crash would leave them.
     durable: BTreeMap<PathBuf, Inode>,
-    locks: BTreeMap<PathBuf, u64>,
+    /// By the number of their guard.
+    locks: BTreeMap<u64, (PathBuf, Hold)>,
     locks_taken: u64,
     /// Crashes so far; handles from before a crash are dead.
     crashes: u64,
@@ -131,19 +132,6 @@ impl State {
     }
 }
 
-/// The place of a path: all paths begin at the same root, `.` and `..` are resolved by their letters.
-fn key(path: &Path) -> PathBuf {
-    let mut key = PathBuf::new();
-    for part in path.components() {
-        match part {
-            Component::Normal(name) => key.push(name),
-            Component::ParentDir => drop(key.pop()),
-            Component::CurDir | Component::RootDir | Component::Prefix(_) => {}
-        }
-    }
-    key
-}
-
 impl MemoryDisk {
     /// An empty disk.
     #[must_use]
@@ -204,6 +192,16 @@ impl MemoryDisk {
         content.version += version;
         content.sync();
         Ok(())
+    }
+
+    fn take(&self, state: &mut State, path: PathBuf, how: Hold) -> io::Result<Box<dyn LockGuard>> {
+        let mut others = state.locks.values().filter(|(held, _)| *held == path);
+        if others.any(|(_, other)| how == Hold::Alone || *other == Hold::Alone) {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        state.locks_taken += 1;
+        state.locks.insert(state.locks_taken, (path, how));
+        Ok(Box::new(MemoryLock { disk: self.clone(), number: state.locks_taken }))
     }
 
     fn handle(&self, state: &State, inode: Inode) -> Handle {
@@ -308,7 +306,6 @@ impl WriteAt for Handle {
 #[derive(Debug)]
 struct MemoryLock {
     disk: MemoryDisk,
-    path: PathBuf,
     number: u64,
 }
 
@@ -316,10 +313,7 @@ impl LockGuard for MemoryLock {}
 
 impl Drop for MemoryLock {
     fn drop(&mut self) {
-        let mut state = lock(&self.disk.state);
-        if state.locks.get(&self.path) == Some(&self.number) {
-            state.locks.remove(&self.path);
-        }
+        lock(&self.disk.state).locks.remove(&self.number);
     }
 }
 
@@ -407,6 +401,24 @@ impl Disk for MemoryDisk {
         Ok(())
     }
 
+    fn rewrite(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
+        lock(&self.state).file(&key(path))?;
+        self.replace(path, bytes, true)
+    }
+
+    fn create(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
+        if lock(&self.state).file(&key(path)).is_ok() {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        self.replace(path, bytes, true)
+    }
+
+    fn try_write(&self, path: &Path) -> io::Result<()> {
+        let mut state = lock(&self.state);
+        state.plain_call()?;
+        state.directory_of(&key(path))
+    }
+
     fn publish(&self, from: &Path, to: &Path) -> io::Result<()> {
         let mut state = lock(&self.state);
         let failure = state.call();
@@ -462,13 +474,15 @@ impl Disk for MemoryDisk {
         state.plain_call()?;
         let path = key(path);
         state.file_or_new(&path)?;
-        if state.locks.contains_key(&path) {
-            return Err(io::ErrorKind::WouldBlock.into());
-        }
-        state.locks_taken += 1;
-        let number = state.locks_taken;
-        state.locks.insert(path.clone(), number);
-        Ok(Box::new(MemoryLock { disk: self.clone(), path, number }))
+        self.take(&mut state, path, Hold::Alone)
+    }
+
+    fn hold(&self, path: &Path, how: Hold) -> io::Result<Box<dyn LockGuard>> {
+        let mut state = lock(&self.state);
+        state.plain_call()?;
+        let path = key(path);
+        state.directory(&path).or_else(|_| state.file(&path).map(drop))?;
+        self.take(&mut state, path, how)
     }
 
     fn free_bytes(&self, _path: &Path) -> io::Result<u64> {

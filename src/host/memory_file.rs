@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::path::{Component, Path, PathBuf};
 
 /// Bytes of a piece of a file; a piece of zeros is not kept.
 const CHUNK_BYTES: u64 = 16 * 1024;
@@ -132,6 +133,19 @@ impl Content {
         self.durable = self.bytes;
         self.lost_from = None;
     }
+}
+
+/// The place of a path: all paths begin at the same root, `.` and `..` are resolved by their letters.
+pub(super) fn key(path: &Path) -> PathBuf {
+    let mut key = PathBuf::new();
+    for part in path.components() {
+        match part {
+            Component::Normal(name) => key.push(name),
+            Component::ParentDir => drop(key.pop()),
+            Component::CurDir | Component::RootDir | Component::Prefix(_) => {}
+        }
+    }
+    key
 }
 
 #[cfg(test)]

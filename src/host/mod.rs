@@ -5,13 +5,14 @@
 
 mod clock;
 mod disk;
+mod draft;
 mod memory_disk;
 mod memory_file;
 mod os_disk;
 mod random;
 
 pub use clock::{Clock, Elapsed};
-pub use disk::{AppendFile, Disk, Entry, EntryKind, LockGuard, ReadAt, WriteAt};
+pub use disk::{AppendFile, Disk, Entry, EntryKind, Hold, LockGuard, ReadAt, WriteAt};
 pub use memory_disk::{FailKind, MemoryDisk};
 pub use os_disk::OsDisk;
 pub use random::{Random, Veil};

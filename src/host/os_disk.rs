@@ -11,7 +11,8 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FallocateFlags, FlockOperation, OFlags, RenameFlags};
 use rustix::io::Errno;
 
-use super::disk::{AppendFile, Disk, Entry, EntryKind, LockGuard, ReadAt, WriteAt};
+use super::disk::{AppendFile, Disk, Entry, EntryKind, Hold, LockGuard, ReadAt, WriteAt};
+use super::draft::Draft;
 
 /// Zeros written at once where the disk cannot give space back, in bytes.
 const ZERO_FILL_BYTES: usize = 64 * 1024;
@@ -111,7 +112,7 @@ struct OsLock {
 impl LockGuard for OsLock {}
 
 /// Flags as the standard library wants them. Non-blocking, so that a pipe in a file's place cannot hang the controller.
-fn flags(follow: bool) -> i32 {
+pub(super) fn flags(follow: bool) -> i32 {
     let mut flags = OFlags::NONBLOCK | OFlags::CLOEXEC;
     if !follow {
         flags |= OFlags::NOFOLLOW;
@@ -119,7 +120,7 @@ fn flags(follow: bool) -> i32 {
     flags.bits().cast_signed()
 }
 
-fn regular(file: File) -> io::Result<File> {
+pub(super) fn regular(file: File) -> io::Result<File> {
     if file.metadata()?.is_file() {
         Ok(file)
     } else {
@@ -127,7 +128,7 @@ fn regular(file: File) -> io::Result<File> {
     }
 }
 
-fn no_link(error: io::Error) -> io::Error {
+pub(super) fn no_link(error: io::Error) -> io::Error {
     if Errno::from_io_error(&error) == Some(Errno::LOOP) {
         return io::Error::new(io::ErrorKind::InvalidInput, "not a regular file but a link");
     }
@@ -142,6 +143,7 @@ fn parent(path: &Path) -> &Path {
     }
 }
 
+/// What is to become `path`.
 fn temporary(path: &Path) -> io::Result<PathBuf> {
     let name = path.file_name().ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "no file name"))?;
     let mut hidden = std::ffi::OsString::from(".");
@@ -230,6 +232,28 @@ impl Disk for OsDisk {
         self.sync_dir(parent(path))
     }
 
+    fn rewrite(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
+        let draft = Draft::of(path)?;
+        draft.write(bytes)?;
+        std::fs::rename(&draft.path, path)?;
+        self.sync_dir(parent(path))
+    }
+
+    fn create(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
+        let draft = Draft::new(path, Permissions::from_mode(0o644))?;
+        draft.write(bytes)?;
+        self.publish(&draft.path, path)
+    }
+
+    fn try_write(&self, path: &Path) -> io::Result<()> {
+        match Draft::of(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                Draft::new(path, Permissions::from_mode(0o644)).map(drop)
+            }
+            other => other.map(drop),
+        }
+    }
+
     fn publish(&self, from: &Path, to: &Path) -> io::Result<()> {
         use rustix::fs::CWD;
         match rustix::fs::renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
@@ -265,6 +289,16 @@ impl Disk for OsDisk {
         options.read(true).write(true).create(true).truncate(false).mode(0o600).custom_flags(flags(false));
         let file = regular(options.open(path).map_err(no_link)?)?;
         rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive)?;
+        Ok(Box::new(OsLock { _file: file }))
+    }
+
+    fn hold(&self, path: &Path, how: Hold) -> io::Result<Box<dyn LockGuard>> {
+        let file = OpenOptions::new().read(true).custom_flags(flags(true)).open(path)?;
+        let operation = match how {
+            Hold::Shared => FlockOperation::NonBlockingLockShared,
+            Hold::Alone => FlockOperation::NonBlockingLockExclusive,
+        };
+        rustix::fs::flock(&file, operation)?;
         Ok(Box::new(OsLock { _file: file }))
     }
 

@@ -71,8 +71,11 @@ fn bad_usage_is_explained_and_touches_nothing() {
         "map stations/demo.yaml --slots A1,B/2",
         "map stations/demo.yaml --slots A1,A2,A1",
         "map stations/demo.yaml --out stations/faults.yaml",
+        "map stations/demo.yaml --out made.yaml",
+        "map stations/demo.yaml --out none/made.yaml",
         "doctor none.yaml",
         "doctor --switch-power",
+        "doctor --state none",
         "package inspect none",
         "package inspect profiles",
         "report csv",
@@ -140,7 +143,7 @@ fn the_doctor_of_a_simulated_station_looks_at_its_records_and_makes_nothing() {
     let document: serde_json::Value = serde_json::from_str(&ran.out).expect("one JSON document");
     let checks = document["checks"].as_array().expect("checks");
     let names: Vec<&str> = checks.iter().filter_map(|check| check["check"].as_str()).collect();
-    assert_eq!(names, ["state", "reports", "ledger", "clock"]);
+    assert_eq!(names, ["hardware", "state", "reports", "ledger", "clock"]);
     assert_eq!(place.everything(), before);
 
     // A file where the state directory should be, and a ledger that somebody wrote to.

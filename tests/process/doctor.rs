@@ -85,3 +85,39 @@ fn no_hub_of_a_host_without_the_stations_hubs_is_switched() {
     let seen = power["seen"].as_str().expect("words");
     assert!(seen.contains("A1: ") && seen.contains("A2: "), "{seen}");
 }
+
+#[test]
+fn nobody_reaches_for_the_modules_of_a_station_that_is_at_work() {
+    let place = bench();
+    // What a station that works holds, before it has made anything.
+    let works = std::fs::File::open(place.path(STATION)).expect("it is there");
+    works.try_lock().expect("nobody else has it");
+    for command in
+        [format!("map {STATION}"), format!("map {STATION} --state other"), format!("at A1 AT+CGSN --station {STATION}")]
+    {
+        let ran = place.run(&command);
+        assert_eq!((ran.status, ran.out.as_str()), (Some(3), ""), "{command}: {}", ran.err);
+        assert!(ran.err.starts_with("error: the station bench is at work"), "{command}: {}", ran.err);
+        assert!(ran.err.ends_with("\nhelp: stop it first\n"), "{command}: {}", ran.err);
+    }
+    let power = || {
+        let ran = place.run(&format!("doctor {STATION} --switch-power --json"));
+        let document: Value = serde_json::from_str(&ran.out).expect("one JSON document");
+        let checks = document["checks"].as_array().expect("checks");
+        checks.iter().find(|check| check["check"] == "power").cloned().expect("it is asked for")
+    };
+    let check = power();
+    assert!(check["state"] == "unknown" && check["seen"].as_str().is_some_and(|seen| seen.contains("is at work")));
+    drop(works);
+    assert_eq!(power()["state"], "finding", "it was tried");
+    assert!(!place.path("state").exists(), "no state directory is made for a station that never worked");
+
+    // A state directory of which nothing can be told stops them too.
+    place.write("state/bench/ledger", "no directory");
+    for command in [format!("map {STATION}"), format!("at A1 AT+CGSN --station {STATION}")] {
+        let ran = place.run(&command);
+        assert_eq!(ran.status, Some(3), "{command}: {}", ran.err);
+        assert!(ran.err.contains("whether the station is at work cannot be seen"), "{command}: {}", ran.err);
+        assert!(ran.err.contains("\nhelp: ") && ran.err.contains("--state"), "{command}: {}", ran.err);
+    }
+}

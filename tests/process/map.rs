@@ -1,6 +1,8 @@
 //! Teaching slots at a terminal, practised on a simulated station.
 
+use std::fs::Permissions;
 use std::io::{BufRead, BufReader, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::process::Stdio;
 
 use crate::place::{Place, Ran, alone, ended};
@@ -78,6 +80,36 @@ fn a_file_without_slots_gets_them_and_out_leaves_the_file_alone() {
          sim-0/usb2/1.2, usb3: sim-0/usb3/1.2 }\n"
     );
     assert_eq!(place.run("check stations/made.yaml").status, Some(0));
+}
+
+#[test]
+fn the_file_stays_its_owners_and_what_cannot_be_written_is_known_before_the_first_module() {
+    let _alone = alone();
+    let place = place();
+    let file = place.path("stations/line3.yaml");
+    let mode = |path: &std::path::Path| path.metadata().expect("it is there").permissions().mode() & 0o7777;
+    std::fs::set_permissions(&file, Permissions::from_mode(0o600)).expect("set");
+    place.write("stations/.line3.yaml.tmp", "somebody's");
+    let ran = place.run_with("map stations/line3.yaml --slots A1,A2", "A2\nA1\n");
+    assert_eq!(ran.status, Some(0), "{}", ran.err);
+    assert_ne!(place.read("stations/line3.yaml"), STATION);
+    assert_eq!(mode(&file), 0o600);
+    assert_eq!(place.read("stations/.line3.yaml.tmp"), "somebody's");
+
+    std::fs::hard_link(&file, place.path("stations/also.yaml")).expect("linked");
+    let before = place.everything();
+    for (arguments, why) in [
+        ("", "hard links"),
+        ("--out stations/line3.yaml", "it is there already"),
+        ("--out none/new.yaml", "none/new.yaml cannot be written"),
+        ("--out new.yaml", "in the directory of the station file"),
+    ] {
+        let ran = place.run_with(&format!("map stations/line3.yaml {arguments}"), "\n\n\n");
+        assert_eq!((ran.status, ran.out.as_str()), (Some(2), ""), "{arguments}: {}", ran.err);
+        assert!(ran.err.contains(why) && ran.err.contains("\nhelp: "), "{arguments}: {}", ran.err);
+        assert!(!ran.err.contains("put one module"), "{arguments}: {}", ran.err);
+    }
+    assert_eq!(place.everything(), before, "nothing is left of the attempts");
 }
 
 /// Teaches A1, and sends a signal while A2 is asked for.

@@ -207,12 +207,22 @@ async fn hubs_that_do_not_really_switch_are_named_by_slot() {
 fn nothing_is_switched_unasked_nor_while_the_station_works() {
     let disk = MemoryDisk::new();
     let mut station = station();
+    station.hardware = HardwareKind::Usb;
     station.power = PowerKind::Hub;
+    disk.create_dir_all(Path::new("stations")).expect("makes it");
+    disk.create(&station.path, b"name: x").expect("writes it");
     assert_eq!(power(&disk, &station, false).verdict, Verdict::Unknown);
-    let _works = ledger::lock(&disk, &station.state.join("ledger")).expect("it is free");
-    let check = power(&disk, &station, true);
-    assert_eq!(check.verdict, Verdict::Unknown, "{check:?}");
-    assert!(check.seen.contains("lock") || check.seen.contains("another"), "{check:?}");
+    let refused = || {
+        let check = power(&disk, &station, true);
+        assert_eq!(check.verdict, Verdict::Unknown, "{check:?}");
+        assert!(check.seen.contains("is at work") && !check.seen.contains('\n'), "{check:?}");
+    };
+    let works = ledger::lock(&disk, &station.state.join("ledger")).expect("it is free");
+    refused();
+    drop(works);
+    let works = disk.hold(&station.path, Hold::Alone).expect("it is free");
+    refused();
+    drop(works);
     station.power = PowerKind::None;
     assert_eq!(power(&disk, &station, true).verdict, Verdict::Good);
 }

@@ -15,14 +15,13 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use super::{Status, complain, input, print, signal};
+use super::{Status, complain, input, print, reserve, signal};
 use crate::config::{HardwareKind, SlotConfig};
 use crate::controller::mapping::{Mapper, Target, Taught};
 use crate::domain::{PortChain, SlotName};
 use crate::hardware::Bus;
 use crate::hardware::usb::{Sysfs, UsbBus};
-use crate::host::{Clock, Disk, LockGuard, OsDisk};
-use crate::ledger::{self, LedgerError};
+use crate::host::{Clock, Disk, Hold, LockGuard, OsDisk};
 use person::{Person, say};
 use plan::Plan;
 use trainer::Trainer;
@@ -37,6 +36,9 @@ pub(crate) struct MapArguments {
     /// Write what was learned also when some slots were not
     #[arg(long)]
     partial: bool,
+    /// Where ledger and backups are kept, instead of the station file's `state`
+    #[arg(long, value_name = "DIR")]
+    state: Option<PathBuf>,
     /// Write the station file to this new file instead
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
@@ -58,10 +60,10 @@ pub(crate) fn run(arguments: &MapArguments) -> Status {
             return Status::Refused;
         }
     };
-    let _lock = match lock(disk.as_ref(), &plan) {
-        Ok(lock) => lock,
+    let _locks = match lock(disk.as_ref(), &plan) {
+        Ok(locks) => locks,
         Err(why) => {
-            complain(why);
+            complain(format!("error: {why}"));
             return Status::Stuck;
         }
     };
@@ -84,28 +86,10 @@ pub(crate) fn run(arguments: &MapArguments) -> Status {
     }
 }
 
-/// Keeps a real station from working meanwhile: it would take the modules that are put in, and flash them.
-fn lock(disk: &dyn Disk, plan: &Plan) -> Result<Option<Box<dyn LockGuard>>, String> {
-    if plan.station.hardware == HardwareKind::Simulated {
-        return Ok(None);
-    }
-    let directory = plan.station.state.join("ledger");
-    match disk.list(&directory) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        _ => {}
-    }
-    match ledger::lock(disk, &directory) {
-        Ok(lock) => Ok(Some(lock)),
-        Err(LedgerError::Locked { .. }) => Err(format!(
-            "error: the station {} is at work, and would take the modules\nhelp: stop it first",
-            plan.station.name
-        )),
-        Err(error) => {
-            say(&format!("warning: whether the station is at work cannot be seen: {error}"), 0);
-            say("help: be sure that it is stopped: it would take the modules and flash them", 0);
-            Ok(None)
-        }
-    }
+/// Keeps real stations from working meanwhile: this one would take the modules that are put in, and flash them; modules of
+/// another one that restart would be taken for them.
+fn lock(disk: &dyn Disk, plan: &Plan) -> Result<Vec<Box<dyn LockGuard>>, String> {
+    reserve::modules(disk, &plan.station, Some(&plan.station.state), Hold::Alone)
 }
 
 async fn teach(arguments: &MapArguments, plan: &Plan) -> Result<Ended, String> {
@@ -204,13 +188,12 @@ fn conclude(disk: &dyn Disk, arguments: &MapArguments, plan: &Plan, ended: &Ende
         }
     };
     let good = if missing.is_empty() { Status::Good } else { not_all };
-    let path = arguments.out.clone().unwrap_or_else(|| plan.file());
-    let shown = arguments.out.as_deref().unwrap_or(plan.path()).display();
+    let shown = plan.shown().display();
     if arguments.out.is_none() && before == after {
         print(&format!("{shown} says so already; nothing was written\n"));
         return good;
     }
-    match disk.replace(&path, &after, true) {
+    match plan.write(disk, &after) {
         Ok(()) => {
             print(&format!("{shown} is written\n"));
             good
@@ -251,18 +234,21 @@ fn news(old: Option<&PortChain>, new: &PortChain) -> &'static str {
 mod tests {
     use super::plan::tests::{arguments, disk};
     use super::*;
+    use crate::ledger;
 
     #[test]
     fn a_station_at_work_is_not_taught() {
         let disk = disk();
-        let mut plan = Plan::of(&disk, &arguments(&[])).expect("a good station");
-        assert!(lock(&disk, &plan).expect("practice needs no lock").is_none());
+        let state = std::path::Path::new("state/elsewhere");
+        let taught = MapArguments { state: Some(state.to_owned()), ..arguments(&[]) };
+        let mut plan = Plan::of(&disk, &taught).expect("a good station");
+        assert!(lock(&disk, &plan).expect("practice needs no lock").is_empty());
         plan.station.hardware = HardwareKind::Usb;
-        assert!(lock(&disk, &plan).expect("it has never worked").is_none());
-        let at_work = ledger::lock(&disk, &plan.station.state.join("ledger")).expect("the first one");
-        let why = lock(&disk, &plan).expect_err("it is at work");
-        assert!(why.contains("stop it first"), "{why}");
+        assert!(!lock(&disk, &plan).expect("it has never worked").is_empty());
+        let at_work = ledger::lock(&disk, &state.join("ledger")).expect("the first one");
+        let why = lock(&disk, &plan).expect_err("it is at work where --state says");
+        assert!(why.contains("is at work") && why.contains("stop it first"), "{why}");
         drop(at_work);
-        assert!(lock(&disk, &plan).expect("it is stopped").is_some());
+        assert!(!lock(&disk, &plan).expect("it is stopped").is_empty());
     }
 }

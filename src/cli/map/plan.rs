@@ -21,6 +21,8 @@ pub(super) struct Plan {
     /// The station's slots that are not taught.
     pub(super) others: Vec<SlotConfig>,
     path: PathBuf,
+    /// The new file to be written, instead of that.
+    out: Option<PathBuf>,
 }
 
 impl Plan {
@@ -44,7 +46,7 @@ impl Plan {
         let new: Vec<SlotConfig> = invented(&bytes, &new.cloned().collect::<Vec<_>>());
         let planned = config::edit_slots(&path, &bytes, &new).map_err(|errors| errors.to_string())?;
         let none_named = named.is_empty() && known.is_empty() && !config::is_profile(disk, &path);
-        let station = prepare::station_from(disk, &path, &planned).map_err(|errors| match none_named {
+        let mut station = prepare::station_from(disk, &path, &planned).map_err(|errors| match none_named {
             true => format!("{errors}\nhelp: to teach slots that are not in the file yet, name them: --slots A1,A2"),
             false => errors.to_string(),
         })?;
@@ -63,12 +65,22 @@ impl Plan {
         });
         let targets = targets.collect();
         let others = station.slots.iter().filter(|slot| !wanted.contains(&slot.name)).cloned().collect();
-        if let Some(out) = &arguments.out
-            && !disk.open(out).is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound)
-        {
-            return Err(format!("error: --out {}: it is there already\nhelp: name a new file", out.display()));
+        if let Some(out) = &arguments.out {
+            check_out(disk, &station, out, &planned)?;
         }
-        Ok(Self { station, targets, others, path })
+        if let Some(state) = &arguments.state {
+            station.state.clone_from(state);
+        }
+        let plan = Self { station, targets, others, path, out: arguments.out.clone() };
+        // Better known now than when the whole fixture has been taught.
+        disk.try_write(&plan.target()).map_err(|error| {
+            format!(
+                "error: {} cannot be written: {error}\nhelp: name a new file with --out, in a directory that can be \
+                 written",
+                plan.shown().display()
+            )
+        })?;
+        Ok(plan)
     }
 
     /// The station file as it is now, and as it is to be.
@@ -79,19 +91,56 @@ impl Plan {
         // Somebody may have worked on it meanwhile: what they wrote stays.
         let now = config::read_file(disk, &self.path).map_err(|errors| errors.to_string())?;
         let edited = config::edit_slots(&self.path, &now, learned).map_err(|errors| errors.to_string())?;
-        prepare::station_from(disk, &self.path, &edited).map_err(|errors| errors.to_string())?;
+        prepare::station_from(disk, self.shown(), &edited).map_err(|errors| errors.to_string())?;
         Ok((now, edited))
     }
 
-    /// The file itself, also where the path leads through links.
-    pub(super) fn file(&self) -> PathBuf {
-        std::fs::canonicalize(&self.path).unwrap_or_else(|_| self.path.clone())
+    /// Writes what [`Self::edited`] gave: into the person's file, which stays theirs, or into a new one.
+    ///
+    /// # Errors
+    /// Of the disk.
+    pub(super) fn write(&self, disk: &dyn Disk, bytes: &[u8]) -> std::io::Result<()> {
+        match &self.out {
+            Some(out) => disk.create(out, bytes),
+            None => disk.rewrite(&self.target(), bytes),
+        }
     }
 
-    /// The path as it was named.
-    pub(super) fn path(&self) -> &Path {
-        &self.path
+    /// The file that is written; where the station file is a link, the one that it leads to.
+    fn target(&self) -> PathBuf {
+        let through = self.path.is_symlink().then(|| std::fs::canonicalize(&self.path).ok()).flatten();
+        self.out.clone().or(through).unwrap_or_else(|| self.path.clone())
     }
+
+    /// The same as it was named.
+    pub(super) fn shown(&self) -> &Path {
+        self.out.as_deref().unwrap_or(&self.path)
+    }
+}
+
+/// Whether `--out` names a new file that says there what the station file says here: its paths are seen from its own
+/// directory.
+fn check_out(disk: &dyn Disk, station: &Station, out: &Path, planned: &[u8]) -> Result<(), String> {
+    let shown = out.display();
+    if !disk.open(out).is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound) {
+        return Err(format!("error: --out {shown}: it is there already\nhelp: name a new file"));
+    }
+    let paths = |station: &Station| -> Vec<Option<PathBuf>> {
+        let profiles = station.profiles.iter().map(|profile| &profile.path);
+        profiles.chain([&station.state, &station.reports]).map(|path| std::path::absolute(path).ok()).collect()
+    };
+    let directory = |path: &Path| std::fs::canonicalize(path.parent().unwrap_or(path)).ok();
+    // What is good here and not there is so because of a path that leads nowhere.
+    let is_same = prepare::station_from(disk, out, planned).is_ok_and(|there| {
+        directory(out).is_some_and(|out| Some(out) == directory(&station.path)) || paths(&there) == paths(station)
+    });
+    if is_same {
+        return Ok(());
+    }
+    Err(format!(
+        "error: --out {shown}: `profiles`, `state` or `reports` would lead elsewhere from that directory\nhelp: name a \
+         new file in the directory of the station file, as its paths are seen from there"
+    ))
 }
 
 /// Slots at ports of a controller that the file does not name, so that the file can be checked before the real ports
@@ -136,6 +185,7 @@ pub(super) mod tests {
             station: PathBuf::from("stations/demo.yaml"),
             slots: slots.iter().map(|name| name.parse().expect("a name")).collect(),
             partial: false,
+            state: None,
             out: None,
         }
     }
@@ -183,5 +233,28 @@ pub(super) mod tests {
         let plan = Plan::of(&disk, &arguments(&["A1", "A2"])).expect("a good station");
         let why = plan.edited(&disk, &[learned("A1", "sim-0/usb2/1.2")]).expect_err("two slots with one port");
         assert!(why.contains("slot A1 has this port already"), "{why}");
+    }
+
+    #[test]
+    fn a_new_file_is_new_and_means_the_same_where_it_is() {
+        let disk = disk();
+        let out = |name: &str| {
+            let named = MapArguments { out: Some(PathBuf::from(name)), ..arguments(&["A1"]) };
+            Plan::of(&disk, &named)
+        };
+        disk.create_dir_all(Path::new("other")).expect("in memory");
+        out("other/same.yaml").expect("../profiles and ../state are the same from there");
+        let why = out("else.yaml").expect_err("they are not from here");
+        assert!(why.contains("in the directory of the station file"), "{why}");
+        let why = out("stations/faults.yaml").expect_err("it is taken");
+        assert!(why.contains("it is there already"), "{why}");
+        let why = out("nowhere/new.yaml").expect_err("it could not be written in the end");
+        assert!(why.contains("nowhere/new.yaml cannot be written"), "{why}");
+        let plan = out("stations/new.yaml").expect("beside it");
+        // Somebody takes the name while the fixture is taught.
+        disk.create(Path::new("stations/new.yaml"), b"theirs").expect("in memory");
+        let (_, after) = plan.edited(&disk, &[learned("A1", "sim-0/usb2/9.1")]).expect("it is good");
+        plan.write(&disk, &after).expect_err("it is not overwritten");
+        assert_eq!(disk.read(Path::new("stations/new.yaml"), 99).expect("a file"), b"theirs");
     }
 }

@@ -98,6 +98,10 @@ attached_station() {
   stationmaster sim attach 127.0.0.1:3240 --like station.yaml --station usb.yaml >attached.log 2>&1 &
   within 60 [ -s usb.yaml ] || { cat attached.log; fail "attach writes no station file"; }
   sed -i 's:/profiles/:/real/:' usb.yaml
+  # The guest's processor is emulated, and may have another machine's worth of modules to serve.
+  for profile in real/*.yaml; do
+    echo 'timeouts: { at_s: 20, ready_s: 240, edl_s: 240, hello_s: 30, loader_s: 60, reset_s: 60, boot_s: 300 }' >>"$profile"
+  done
   echo 'power: none' >>usb.yaml
 }
 

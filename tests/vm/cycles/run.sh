@@ -1,5 +1,6 @@
 # Three hundred connects, at whichever moment of a run: afterwards the controller has no more open than before.
 #vm seconds 1200
+#vm by-name it takes ten minutes
 #vm memory 2048
 . /scenario/lib.sh
 

@@ -1,6 +1,7 @@
 # Modules behind nested hubs whose ports have a switch: found by their place, flashed, proven, and started again by
 # their supply.
 #vm seconds 900
+#vm by-name QEMU's redirection takes up to half a minute to bring a module back behind two hubs
 #vm memory 2048
 #vm qemu -device qemu-xhci,id=x -device usb-hub,id=h1,bus=x.0,port=1,port-power=on -device usb-hub,id=h2,bus=x.0,port=1.2,port-power=on -chardev socket,id=a1,path=@RUN@/A1.redir,reconnect=1 -device usb-redir,id=m1,chardev=a1,bus=x.0,port=1.2.1 -chardev socket,id=a2,path=@RUN@/A2.redir,reconnect=1 -device usb-redir,id=m2,chardev=a2,bus=x.0,port=1.3
 . /scenario/lib.sh

@@ -3,14 +3,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use stationmaster::cli::prepare;
 use stationmaster::controller::mapping::{Refusal, Target, Taught, Wish};
 use stationmaster::domain::PortChain;
 use stationmaster::hardware::{
     AtPort, BoxFuture, BulkPipe, Bus, DeviceKey, DeviceRecord, HardwareError, Interface, Listing, Speed,
 };
+use stationmaster::host::OsDisk;
 use tokio::sync::watch;
 
-use crate::desk::{Desk, RM520N, blank, both, clock, factory, kind, name, usb2, usb3};
+use crate::desk::{Desk, Mapped, RM520N, blank, both, clock, factory, kind, name, usb2, usb3};
 
 /// What a bus shows instead of what is there.
 #[derive(Debug, Clone)]
@@ -48,6 +50,7 @@ impl Bus for Altered {
             match change {
                 Change::Nothing => {}
                 Change::Fails => return Err(HardwareError::Failed("no USB".to_owned())),
+                Change::Adds(device) if listing.devices.iter().any(|there| there.key == device.key) => {}
                 Change::Adds(device) => listing.devices.push(*device),
                 Change::Moves(from, to) => {
                     let moved = listing.devices.iter_mut().filter(|device| device.key.chain == from);
@@ -79,6 +82,15 @@ impl Bus for Altered {
         let device = self.real(device);
         Box::pin(async move { self.bus.open_port(&device, interface).await })
     }
+}
+
+/// A bus that shows what is at one port at another, once it is told to.
+pub(crate) fn moving(bus: Arc<dyn Bus>) -> (Arc<dyn Bus>, impl Fn(PortChain, PortChain)) {
+    let (sender, change) = watch::channel(Change::Nothing);
+    let moves = move |from, to| {
+        sender.send_replace(Change::Moves(from, to));
+    };
+    (Arc::new(Altered { bus, change }), moves)
 }
 
 /// A desk over a bus that can be altered, with the modules 1 and 2 beside it.
@@ -174,4 +186,34 @@ async fn download_mode_on_the_superspeed_side_is_not_believed() {
     desk.refused(&Refusal::OddPort(odd)).await;
     desk.wishes.send(Wish::Skip).expect("the session listens");
     assert_eq!(desk.end().await.missing, [name("A1")]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_module_may_leave_as_slowly_as_its_profile_allows() {
+    for (reset, is_learned) in [(10, false), (30, true)] {
+        let clock = clock();
+        let factory = factory(Vec::new(), &clock).await;
+        factory.make(1, &kind(RM520N)).expect("a module");
+        let (sender, change) = watch::channel(Change::Nothing);
+        let bus = Arc::new(Altered { bus: factory.bus(), change });
+        let path = std::path::Path::new("profiles/rm520n-gl.yaml");
+        let mut profile = prepare::profile(&OsDisk::new(), path).expect("a good profile");
+        profile.timeouts.reset = Duration::from_secs(reset);
+        let mapped = Mapped { targets: vec![blank("A1")], others: Vec::new(), profiles: vec![Arc::new(profile)] };
+        let mut desk = Desk::with_profiles(bus, factory, clock, mapped);
+        desk.until("ask A1").await;
+        desk.plug(1, "A1");
+        // It stays on the bus for 20 seconds after it was told to reset, or for longer than anybody waits.
+        let download = desk.until_edl(&usb2(1)).await;
+        sender.send_replace(Change::Adds(Box::new(download)));
+        desk.until("download").await;
+        if is_learned {
+            desk.clock.sleep(Duration::from_secs(20)).await;
+            sender.send_replace(Change::Nothing);
+        }
+        let told = if is_learned { "learned A1".to_owned() } else { format!("refused {:?}", Refusal::NotBack) };
+        desk.until(&told).await;
+        let _it_may_have_ended = desk.wishes.send(Wish::End);
+        assert_eq!(desk.end().await.learned.len(), usize::from(is_learned));
+    }
 }

@@ -4,10 +4,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use stationmaster::config::SlotConfig;
+use stationmaster::config::{Profile, SlotConfig};
 use stationmaster::controller::mapping::{Asker, Mapper, News, Refusal, Target, Taught, Wish};
 use stationmaster::domain::{PortChain, SlotName};
-use stationmaster::hardware::{BoxFuture, Bus, DeviceMode};
+use stationmaster::hardware::{BoxFuture, Bus, DeviceMode, DeviceRecord};
 use stationmaster::host::{Clock, MemoryDisk, Random};
 use stationmaster::sim::{Factory, FactorySpec, FaultSpec, Flash, OperatorSpec, Pacing, SimSlot, UnitKind};
 use tokio::sync::{mpsc, watch};
@@ -89,6 +89,13 @@ pub(crate) struct Setup {
     pub(crate) faults: Vec<FaultSpec>,
 }
 
+/// What a session knows of the station.
+pub(crate) struct Mapped {
+    pub(crate) targets: Vec<Target>,
+    pub(crate) others: Vec<SlotConfig>,
+    pub(crate) profiles: Vec<Arc<Profile>>,
+}
+
 pub(crate) async fn factory(faults: Vec<FaultSpec>, clock: &Clock) -> Arc<Factory> {
     let slot = |n: u8| SimSlot { name: name(&format!("A{n}")), usb2: usb2(n), usb3: Some(usb3(n)) };
     let spec = FactorySpec {
@@ -131,6 +138,21 @@ impl Desk {
         Self::over(bus, factory, clock, setup.targets, setup.others)
     }
 
+    /// The same, with these modules in slots, started, before the session begins.
+    pub(crate) async fn settled(modules: &[(u32, &str)], targets: Vec<Target>) -> Self {
+        let clock = clock();
+        let factory = factory(Vec::new(), &clock).await;
+        for unit in 1..=4 {
+            factory.make(unit, &kind(RM520N)).expect("a module");
+        }
+        factory.make(5, &kind(EG25)).expect("a module");
+        for (unit, slot) in modules {
+            factory.plug(*unit, &name(slot)).expect("a free slot");
+        }
+        clock.sleep(Duration::from_secs(60)).await;
+        Self::over(factory.bus(), factory, clock, targets, Vec::new())
+    }
+
     pub(crate) fn over(
         bus: Arc<dyn Bus>,
         factory: Arc<Factory>,
@@ -138,10 +160,15 @@ impl Desk {
         targets: Vec<Target>,
         others: Vec<SlotConfig>,
     ) -> Self {
+        Self::with_profiles(bus, factory, clock, Mapped { targets, others, profiles: Vec::new() })
+    }
+
+    pub(crate) fn with_profiles(bus: Arc<dyn Bus>, factory: Arc<Factory>, clock: Clock, mapped: Mapped) -> Self {
+        let Mapped { targets, others, profiles } = mapped;
         let (told, lines) = watch::channel(Vec::new());
         let (wishes, wished) = mpsc::unbounded_channel();
         let stop = CancellationToken::new();
-        let mapper = Mapper { bus, clock: clock.clone(), targets, others, profiles: Vec::new(), stop: stop.clone() };
+        let mapper = Mapper { bus, clock: clock.clone(), targets, others, profiles, stop: stop.clone() };
         let session = tokio::spawn(async move {
             let mut person = Person { told, wishes: wished };
             mapper.teach(&mut person).await
@@ -155,6 +182,34 @@ impl Desk {
 
     pub(crate) fn unplug(&self, slot: &str) {
         self.factory.unplug(&name(slot)).expect("a slot").expect("a module");
+    }
+
+    /// Waits until a download mode is seen at a port.
+    pub(crate) async fn until_edl(&self, chain: &PortChain) -> DeviceRecord {
+        loop {
+            let devices = self.factory.bus().list().await.expect("a list").devices;
+            let found = devices.into_iter().find(|device| device.key.chain == *chain);
+            if let Some(device) = found.filter(|device| matches!(device.mode(), DeviceMode::Edl { .. })) {
+                return device;
+            }
+            self.clock.sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    /// What is in a slot starts anew.
+    pub(crate) fn restart(&self, slot: &str) {
+        let unit = self.factory.unplug(&name(slot)).expect("a slot").expect("a module");
+        self.plug(unit, slot);
+    }
+
+    /// Says what the person wishes.
+    pub(crate) fn wish(&self, wish: Wish) {
+        self.wishes.send(wish).expect("the session listens");
+    }
+
+    /// How many lines were told that begin so.
+    pub(crate) fn count(&self, start: &str) -> usize {
+        self.told.borrow().iter().filter(|line| line.starts_with(start)).count()
     }
 
     /// Waits until a line is told that begins so; gives it. Lines before it are passed over.

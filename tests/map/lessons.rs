@@ -28,7 +28,7 @@ async fn one_module_that_goes_from_slot_to_slot_teaches_both_ports_of_each() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn modules_that_were_there_before_teach_nothing_until_they_are_put_in_again() {
+async fn modules_that_were_there_before_teach_nothing_until_the_person_says_so() {
     let clock = clock();
     let factory = factory(Vec::new(), &clock).await;
     factory.make(1, &kind(RM520N)).expect("a module");
@@ -46,8 +46,7 @@ async fn modules_that_were_there_before_teach_nothing_until_they_are_put_in_agai
     desk.plug(1, "A1");
     desk.refused(&Refusal::WasThere(usb3(1))).await;
     desk.until("ask A1").await;
-    desk.unplug("A1");
-    desk.plug(1, "A1");
+    desk.wish(Wish::Yes);
     desk.until("learned A1").await;
     assert_eq!(desk.end().await.learned, [both(2), both(1)]);
 }
@@ -64,6 +63,8 @@ async fn two_modules_at_once_teach_nothing() {
     desk.unplug("A2");
     desk.clock.sleep(Duration::from_secs(5)).await;
     desk.plug(1, "A1");
+    desk.refused(&Refusal::WasThere(usb3(1))).await;
+    desk.wish(Wish::Yes);
     desk.until("learned A1").await;
     assert_eq!(desk.end().await.learned, [both(1)]);
 }
@@ -125,7 +126,10 @@ async fn a_slot_that_the_file_has_elsewhere_may_be_taught_anew() {
     let mut desk = Desk::new(vec![target(1, 2), target(2, 1)]).await;
     desk.until("ask A1").await;
     desk.plug(1, "A1");
-    assert!(desk.until("note").await.contains("in the file this is slot A2"));
+    desk.refused(&Refusal::InFile(name("A2"), usb3(1))).await;
+    desk.wish(Wish::Yes);
+    desk.until("learned A1").await;
+    // The other one's place in the file is not its own any more.
     desk.until("ask A2").await;
     desk.plug(2, "A2");
     desk.until("learned A2").await;
@@ -137,7 +141,7 @@ async fn a_module_that_is_pulled_in_download_mode_teaches_nothing_until_it_is_ba
     let mut desk = Desk::new(vec![blank("A1")]).await;
     desk.until("ask A1").await;
     desk.plug(1, "A1");
-    desk.until("download").await;
+    desk.until_edl(&usb2(1)).await;
     desk.unplug("A1");
     desk.refused(&Refusal::Gone).await;
     desk.plug(1, "A1");
@@ -260,6 +264,8 @@ async fn a_slot_that_was_taught_wrongly_is_taught_again() {
     // Still in the wrong slot, and put in there again.
     desk.unplug("A2");
     desk.plug(1, "A2");
+    desk.refused(&Refusal::WasThere(usb3(2))).await;
+    desk.wish(Wish::Yes);
     desk.until("learned A1").await;
     desk.until("ask A2").await;
     desk.wishes.send(Wish::Back).expect("the session listens");
@@ -275,6 +281,8 @@ async fn a_slot_that_was_taught_wrongly_is_taught_again() {
     desk.wishes.send(Wish::Back).expect("the session listens");
     desk.until("ask A2").await;
     desk.plug(1, "A2");
+    desk.refused(&Refusal::WasThere(usb3(2))).await;
+    desk.wish(Wish::Yes);
     desk.until("ask A3").await;
     desk.wishes.send(Wish::End).expect("the session listens");
     assert_eq!(desk.end().await, Taught { learned: vec![both(1), both(2)], missing: vec![name("A3")], failure: None });

@@ -3,4 +3,6 @@
 mod buses;
 mod chaos;
 mod desk;
+mod downloads;
 mod lessons;
+mod restarts;

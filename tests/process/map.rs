@@ -43,7 +43,7 @@ fn slots_are_taught_and_the_rest_of_the_file_stays() {
     let mut transcript = Transcript::of(&place);
     transcript.run_with("map stations/line3.yaml --slots A2", "\n");
     transcript.note("the stickers of A1 and A2 were exchanged; A2 is taken for A1 once more by mistake");
-    transcript.run_with("map stations/line3.yaml --slots A1,A2,B1", "A2\nA2\nb\nA2\nA1\nhelp\nB1\n");
+    transcript.run_with("map stations/line3.yaml --slots A1,A2,B1", "A2\nyes\nA2\nb\nA2\nyes\nA1\nhelp\nB1\n");
     let swap = |text: &str| text.replace("1.2", "1.x").replace("1.1", "1.2").replace("1.x", "1.1");
     let swapped = STATION.split_inclusive('\n').map(|line| match line.contains("revision") {
         true => line.to_owned(),
@@ -90,7 +90,7 @@ fn the_file_stays_its_owners_and_what_cannot_be_written_is_known_before_the_firs
     let mode = |path: &std::path::Path| path.metadata().expect("it is there").permissions().mode() & 0o7777;
     std::fs::set_permissions(&file, Permissions::from_mode(0o600)).expect("set");
     place.write("stations/.line3.yaml.tmp", "somebody's");
-    let ran = place.run_with("map stations/line3.yaml --slots A1,A2", "A2\nA1\n");
+    let ran = place.run_with("map stations/line3.yaml --slots A1,A2", "A2\nyes\nA1\n");
     assert_eq!(ran.status, Some(0), "{}", ran.err);
     assert_ne!(place.read("stations/line3.yaml"), STATION);
     assert_eq!(mode(&file), 0o600);
@@ -112,19 +112,35 @@ fn the_file_stays_its_owners_and_what_cannot_be_written_is_known_before_the_firs
     assert_eq!(place.everything(), before, "nothing is left of the attempts");
 }
 
+#[test]
+fn a_rewired_fixture_that_is_taught_half_is_said_to_need_the_other_slots_too() {
+    let _alone = alone();
+    let place = place();
+    let ran = place.run_with("map stations/line3.yaml", "A2\nyes\nq\ny\n");
+    assert_eq!(ran.status, Some(1), "{}", ran.err);
+    assert!(!ran.err.contains("(y/N)"), "a yes could not be obeyed: {}", ran.err);
+    let err = ran.err.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(err.contains("slot A2 is still at ports that were learned for others"), "{err}");
+    assert!(err.contains("teach it too: --slots A1,A2 nothing was written"), "{err}");
+    assert_eq!(place.read("stations/line3.yaml"), STATION);
+    let ran = place.run_with("map stations/line3.yaml --slots A1,A2", "A2\nyes\nA1\n");
+    assert_eq!(ran.status, Some(0), "{}", ran.err);
+    assert_ne!(place.read("stations/line3.yaml"), STATION);
+}
+
 /// Teaches A1, and sends a signal while A2 is asked for.
-fn interrupted(place: &Place, arguments: &str) -> Ran {
+fn interrupted(place: &Place, arguments: &str, signal: rustix::process::Signal) -> Ran {
     let line = format!("map stations/line3.yaml {arguments}");
     let mut child = place.command(&line).stdin(Stdio::piped()).spawn().expect("the binary starts");
     let mut input = child.stdin.take().expect("it is piped");
-    writeln!(input, "A2").expect("taken");
+    writeln!(input, "A2\nyes").expect("taken");
     let mut errors = BufReader::new(child.stderr.take().expect("it is piped"));
     let mut read = String::new();
     while !read.ends_with("put one module into slot A2\n") {
         assert_ne!(errors.read_line(&mut read).expect("a line"), 0, "{read}");
     }
     let pid = i32::try_from(child.id()).ok().and_then(rustix::process::Pid::from_raw).expect("a process id");
-    rustix::process::kill_process(pid, rustix::process::Signal::INT).expect("it can be sent");
+    rustix::process::kill_process(pid, signal).expect("it can be sent");
     std::io::Read::read_to_string(&mut errors, &mut read).expect("text");
     Ran { err: read, ..ended(child) }
 }
@@ -133,14 +149,17 @@ fn interrupted(place: &Place, arguments: &str) -> Ran {
 fn an_interruption_writes_nothing_unless_that_was_asked_for() {
     let _alone = alone();
     let place = place();
-    let ran = interrupted(&place, "--slots A1,A2");
-    assert_eq!(ran.status, Some(1), "{}", ran.err);
-    assert!(ran.err.ends_with("not learned: A2\nnothing was written\n"), "{}", ran.err);
-    assert_eq!(place.read("stations/line3.yaml"), STATION);
+    for signal in [rustix::process::Signal::INT, rustix::process::Signal::HUP] {
+        let ran = interrupted(&place, "--slots A1,A2", signal);
+        assert_eq!(ran.status, Some(1), "{}", ran.err);
+        assert!(ran.err.contains("is brought back first"), "{}", ran.err);
+        assert!(ran.err.contains("not learned: A2\n") && ran.err.ends_with("nothing was written\n"), "{}", ran.err);
+        assert_eq!(place.read("stations/line3.yaml"), STATION);
+    }
     // What was learned takes the port of a slot that was not: that is no station.
     place.change("stations/line3.yaml", |text| text.replace("sim-0/usb2/1.2, usb3: sim-0/usb3/1.2", "sim-0/usb2/1.4"));
     let changed = place.read("stations/line3.yaml");
-    let ran = interrupted(&place, "--slots A1,A2,B1 --partial");
+    let ran = interrupted(&place, "--slots A1,A2,B1 --partial", rustix::process::Signal::INT);
     assert_eq!((ran.status, ran.out.lines().count()), (Some(2), 2), "{}{}", ran.out, ran.err);
     assert!(ran.err.contains("slot A1 has this port already"), "{}", ran.err);
     assert_eq!(place.read("stations/line3.yaml"), changed);

@@ -6,6 +6,7 @@
 
 mod person;
 mod plan;
+mod saving;
 mod trainer;
 
 use std::fmt::Write;
@@ -106,6 +107,8 @@ async fn teach(arguments: &MapArguments, plan: &Plan) -> Result<Ended, String> {
     // Whatever keeps it from being listed is better known before the first module is put in.
     bus.list().await.map_err(|error| error.to_string())?;
     let stop = CancellationToken::new();
+    let mut hangup = Hangup::new();
+    let person_clock = clock.clone();
     let mapper = Mapper {
         bus,
         clock,
@@ -114,34 +117,39 @@ async fn teach(arguments: &MapArguments, plan: &Plan) -> Result<Ended, String> {
         profiles: plan.station.profiles.clone(),
         stop: stop.clone(),
     };
-    let mut person = Person::new(input::lines(), trainer);
+    let mut person = Person::new(input::lines(), trainer, person_clock);
     let names: Vec<SlotName> = plan.targets.iter().map(|target| target.name.clone()).collect();
     person.greet(plan.station.name.as_str(), &names);
     let taught = tokio::select! {
         biased;
-        () = twice_signalled(&stop) => {
-            return Err("stopped at once; nothing was written\nhelp: a module that is in download mode now leaves it \
-                        when it is taken out and put in again"
-                .to_owned());
+        () = twice_signalled(&stop, &mut hangup) => {
+            let help = person.left_behind().map(|left| format!("\nhelp: {left}")).unwrap_or_default();
+            return Err(format!("stopped at once; nothing was written{help}"));
         }
         taught = Box::pin(mapper.teach(&mut person)) => taught,
     };
     if let Some(error) = &taught.failure {
         say(&format!("error: {error}"), 0);
+        if let Some(left) = person.left_behind() {
+            say(&format!("help: {left}"), 0);
+        }
     }
     let is_complete = taught.missing.is_empty();
     let is_wanted = !taught.learned.is_empty()
         && (is_complete
             || arguments.partial
-            || (!stop.is_cancelled() && agrees(&mut person, &question(&taught)).await));
+            || (!stop.is_cancelled()
+                && saving::is_possible(plan, &taught.learned)
+                && agrees(&mut person, &question(&taught), &mut hangup).await));
     Ok(Ended { taught, is_wanted })
 }
 
 /// Whether the person agrees; a signal is a no.
-async fn agrees(person: &mut Person, question: &str) -> bool {
+async fn agrees(person: &mut Person, question: &str, hangup: &mut Hangup) -> bool {
     tokio::select! {
         biased;
         _ = signal() => false,
+        () = hangup.come() => false,
         agreed = person.agrees(question) => agreed,
     }
 }
@@ -152,10 +160,36 @@ fn question(taught: &Taught) -> String {
     format!("{learned} of {all} slots {are} learned. Write {them}, and leave the others as they are?")
 }
 
-/// The first signal stops once the module is back, the second one at once.
-async fn twice_signalled(stop: &CancellationToken) {
+/// The terminal's going away: a session over the network that broke off, a window that was closed.
+struct Hangup(Option<tokio::signal::unix::Signal>);
+
+impl Hangup {
+    fn new() -> Self {
+        let signal = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup());
+        Self(signal.inspect_err(|error| tracing::error!(%error, "hangups cannot be received")).ok())
+    }
+
+    async fn come(&mut self) {
+        let came = match &mut self.0 {
+            Some(signal) => signal.recv().await,
+            None => None,
+        };
+        if came.is_none() {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+/// The first signal stops once the module is back, the second one at once. A terminal that goes away says so more than
+/// once, and nobody means by it that a module shall be left in download mode: that counts as the first one only.
+async fn twice_signalled(stop: &CancellationToken, hangup: &mut Hangup) {
     for round in 0..2 {
-        if let Err(error) = signal().await {
+        let asked = tokio::select! {
+            biased;
+            asked = signal() => asked,
+            () = hangup.come(), if round == 0 => Ok(()),
+        };
+        if let Err(error) = asked {
             tracing::error!(%error, "signals cannot be received");
             std::future::pending::<()>().await;
         }
@@ -176,6 +210,9 @@ fn conclude(disk: &dyn Disk, arguments: &MapArguments, plan: &Plan, ended: &Ende
         say(&format!("not learned: {}", names.join(", ")), 0);
     }
     if !ended.is_wanted {
+        if let Some(help) = saving::help(plan, learned) {
+            say(&help, 0);
+        }
         complain("nothing was written");
         return not_all;
     }
@@ -184,6 +221,9 @@ fn conclude(disk: &dyn Disk, arguments: &MapArguments, plan: &Plan, ended: &Ende
         Err(why) => {
             complain(format!("{why}\n"));
             say("error: with what was learned the station file would not be good, and was not written", 0);
+            if let Some(help) = saving::help(plan, learned) {
+                say(&help, 0);
+            }
             return Status::Refused;
         }
     };

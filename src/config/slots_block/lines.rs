@@ -70,6 +70,17 @@ impl<'a> Lines<'a> {
         (rest.is_empty() || rest.starts_with('#')).then_some(blanks)
     }
 
+    /// The last of the comments right behind line `line` that stand deeper than `blanks`, or that line itself: they
+    /// speak of what is above them.
+    pub(super) fn with_comments(&self, line: usize, blanks: usize) -> usize {
+        let is_deeper = |line: &usize| {
+            let text = self.line(*line);
+            let rest = text.trim_start_matches(' ');
+            rest.starts_with('#') && text.len() - rest.len() > blanks
+        };
+        (line + 1..=self.starts.len()).take_while(is_deeper).last().unwrap_or(line)
+    }
+
     /// The line in which the group that begins with `{` at `place` ends.
     pub(super) fn end_of_flow(&self, place: Place) -> Option<usize> {
         let offset = self.offset(place)?;

@@ -142,6 +142,7 @@ impl<'a> Editor<'a> {
                 None => self.begin_block(&new)?,
                 Some(Node { content: Content::List(entries), place }) => match entries.last() {
                     Some(last) if !self.lines.is_at(*place, '[') => self.append(last, &new)?,
+                    None => return Err(self.without_slots()),
                     _ => return Err(self.wrong(document.key_place(&at), "this list of slots cannot be added to")),
                 },
                 Some(_) => return Err(self.wrong(document.key_place(&at), "`slots` is no list of slots")),
@@ -152,6 +153,14 @@ impl<'a> Editor<'a> {
 
     fn wrong(&self, place: Place, sentence: &str) -> ConfigErrors {
         unwritable(self.document, place, sentence).into()
+    }
+
+    /// `slots` with nothing in it.
+    fn without_slots(&self) -> ConfigErrors {
+        let place = self.document.key_place(&At::root().key("slots"));
+        let line = self.document.line(place.line);
+        let help = "remove this line: slots are then put at the end of the file";
+        ConfigError::at(&self.document.path, place, line, "`slots` is empty", help).into()
     }
 
     fn entry_of(&self, name: &SlotName) -> Option<&'a Node> {
@@ -224,7 +233,7 @@ impl<'a> Editor<'a> {
             return Err(self.wrong(last.place, "nothing can be added behind this slot"));
         };
         let entries: Vec<String> = new.iter().map(|slot| written(slot, dash, is_flow, self.lines.end())).collect();
-        self.insert_after_line(end, &entries.join(self.lines.end()));
+        self.insert_after_line(self.lines.with_comments(end, dash), &entries.join(self.lines.end()));
         Ok(())
     }
 

@@ -92,6 +92,19 @@ fn new_slots_come_behind_the_last_one_in_its_style() {
 }
 
 #[test]
+fn a_comment_below_the_last_slot_stays_with_it() {
+    let new = [slot("A2", "c/usb2/5", None)];
+    for comment in ["    # usb3: later\n", "   # x\n      #\n", "    # usb3: later\r\n", ""] {
+        for behind in ["  # the end\n", "# the end\n", "\n    # far away\nname: x\n", ""] {
+            let text = |added: &str| format!("slots:\n  - name: A1\n    usb2: c/usb2/1\n{comment}{added}{behind}");
+            becomes(&text(""), &new, &text("  - name: A2\n    usb2: c/usb2/5\n"));
+        }
+    }
+    let last = "slots:\n- {name: A1, usb2: c/usb2/1}\n  # usb3: later";
+    becomes(last, &new, &format!("{last}\n- {{ name: A2, usb2: c/usb2/5 }}"));
+}
+
+#[test]
 fn a_file_without_slots_gets_them_at_its_end() {
     let new = [slot("A1", A1.0, None), slot("A2", "c/usb2/2", Some("c/usb3/2"))];
     let block = "slots:\n  - { name: A1, usb2: \"pci-0000:00:14.0/usb2/1.4\" }\n  - { name: A2, usb2: c/usb2/2, usb3: \
@@ -120,7 +133,9 @@ fn what_cannot_be_edited_is_said_with_its_place() {
         assert!(why.contains(expected), "{text}: {why}");
     };
     refused("slots: [{name: A1, usb2: c/usb2/1}]\n", &new, "s.yaml:1:1: this list of slots cannot be added to");
-    refused("slots: []\n", &new, "cannot be added to");
+    refused("slots: []\n", &new, "s.yaml:1:1: `slots` is empty");
+    refused("slots: []\n", &new, "remove this line");
+    refused("slots:\n", &new, "remove the line");
     refused("slots: {name: A1}\n", &new, "is no list");
     refused("{name: x}\n", &new, "a file in braces");
     refused("slots:\n  - name: A1\n    usb2: c/usb2/1\n      .2\n", &known, "s.yaml:3:11: this port chain");

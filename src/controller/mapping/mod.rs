@@ -5,11 +5,12 @@
 //! another module's port is refused, and the person is asked again. Nothing is ever written to a module: it is asked
 //! on its DIAG port for download mode, asked there for its chip, and reset, as for the identification of a run.
 
+mod doubt;
 mod refusal;
 mod travel;
 mod watch;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 use std::sync::Arc;
 
@@ -60,6 +61,8 @@ pub enum News<'a> {
 /// What the person wants instead of putting a module in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wish {
+    /// That the module of which the person was told last is taken: it is in the slot, whatever speaks against it.
+    Yes,
     /// To leave this slot out.
     Skip,
     /// To teach the slot before this one again.
@@ -119,14 +122,38 @@ struct Session<'a> {
     mapper: &'a Mapper,
     asker: &'a mut dyn Asker,
     learned: Vec<SlotConfig>,
-    /// Ports whose modules have been refused: what comes there again was put in again.
-    refused: BTreeSet<PortChain>,
+    /// What was plugged in when the person was asked.
+    before: Seen,
+    /// Every port that held a module at any time before the person was asked: what comes up there may have been there
+    /// all the time and have started anew.
+    held: BTreeSet<PortChain>,
+    /// Every port that holds or held one since.
+    recent: BTreeSet<PortChain>,
+    /// Where modules were enumerated since the one that is followed was found, and whether in download mode.
+    arrived: BTreeMap<PortChain, bool>,
+    /// Ports of modules that were followed for this slot already: one that comes back there is no other.
+    tried: BTreeSet<PortChain>,
+    /// Modules (by their port) that only the person can tell to be in this slot, and the port that is in doubt.
+    doubted: BTreeMap<PortChain, PortChain>,
+    /// Ports that the person says are this slot's.
+    vouched: BTreeSet<PortChain>,
 }
 
 impl Mapper {
     /// Teaches the targets one after the other.
     pub async fn teach(&self, asker: &mut dyn Asker) -> Taught {
-        let mut session = Session { mapper: self, asker, learned: Vec::new(), refused: BTreeSet::new() };
+        let mut session = Session {
+            mapper: self,
+            asker,
+            learned: Vec::new(),
+            before: Seen::default(),
+            held: BTreeSet::new(),
+            recent: BTreeSet::new(),
+            arrived: BTreeMap::new(),
+            tried: BTreeSet::new(),
+            doubted: BTreeMap::new(),
+            vouched: BTreeSet::new(),
+        };
         let (mut index, mut failure) = (0, None);
         while let Some(target) = self.targets.get(index) {
             let end = match session.teach(target).await {
@@ -148,7 +175,8 @@ impl Mapper {
                 }
                 End::Back => {
                     index = index.saturating_sub(1);
-                    session.forget(&self.targets[index].name);
+                    let name = &self.targets[index].name;
+                    session.learned.retain(|slot| slot.name != *name);
                 }
                 End::Stopped => break,
             }
@@ -167,33 +195,34 @@ impl Mapper {
 }
 
 impl Session<'_> {
-    /// Forgets a slot that was learned. Its module, if it is still where it was, may teach again once it was put in
-    /// again.
-    fn forget(&mut self, name: &SlotName) {
-        let forgotten = self.learned.iter().filter(|slot| slot.name == *name);
-        self.refused.extend(forgotten.flat_map(chains).cloned());
-        self.learned.retain(|slot| slot.name != *name);
-    }
-
     /// Asks for a module in one slot until it has taught it.
     async fn teach(&mut self, target: &Target) -> Result<End, HardwareError> {
+        self.tried.clear();
+        self.doubted.clear();
+        self.vouched.clear();
         loop {
             if self.mapper.stop.is_cancelled() {
                 return Ok(End::Stopped);
             }
-            let before = self.look().await?;
+            self.before = self.look().await?;
+            self.held.append(&mut self.recent);
             self.asker.tell(&News::Asked(&target.name));
-            let refusal = match self.await_module(&before).await? {
+            let found = match self.await_module(target).await? {
                 Arrived::Wish(Wish::Skip) => return Ok(End::Skipped),
                 Arrived::Wish(Wish::Back) => return Ok(End::Back),
                 Arrived::Wish(Wish::End) => return Ok(End::Stopped),
-                Arrived::Module(device, family) => match self.follow(target, &device, family, &before).await? {
-                    Ok(slot) => return Ok(End::Learned(slot)),
-                    Err(refusal) => refusal,
-                },
-                Arrived::Refused(refusal) => refusal,
+                Arrived::Wish(Wish::Yes) => self.take_the_word().await?,
+                Arrived::Module(device, family) => Ok((device, family)),
+                Arrived::Refused(refusal) => Err(refusal),
             };
-            self.refuse(&refusal).await?;
+            let taught = match found {
+                Ok((device, family)) => self.follow(target, &device, family).await?,
+                Err(refusal) => Err(refusal),
+            };
+            match taught {
+                Ok(slot) => return Ok(End::Learned(slot)),
+                Err(refusal) => self.asker.tell(&News::Refused(&refusal)),
+            }
         }
     }
 
@@ -203,26 +232,19 @@ impl Session<'_> {
         target: &Target,
         device: &DeviceRecord,
         family: &'static Family,
-        before: &Seen,
     ) -> Result<Result<SlotConfig, Refusal>, HardwareError> {
         let normal = &device.key.chain;
         if let Some(refusal) = self.conflict(normal) {
             return Ok(Err(refusal));
         }
         self.asker.tell(&News::Appeared(device));
-        let download = match self.travel(device, family, before).await? {
-            Ok(chain) => chain,
-            Err(refusal) => return Ok(Err(refusal)),
-        };
-        // A second module that needed longer to start came after the first one: which is in the slot?
-        let now = self.look().await?;
-        let mut others: Vec<PortChain> = now.new_since(before).map(|device| device.key.chain.clone()).collect();
-        others.retain(|chain| chain != normal && self.owner(chain).is_none());
-        if !others.is_empty() {
-            others.insert(0, normal.clone());
-            return Ok(Err(Refusal::Several(others)));
+        let outcome = self.travel(device, family).await?;
+        self.tried.insert(normal.clone());
+        if matches!(outcome, Err(Refusal::Several(_))) {
+            // Any of them may come back by itself, and which of them is in the slot is not known.
+            self.tried.clear();
         }
-        Ok(self.conclude(target, family, normal, &download))
+        Ok(outcome.and_then(|download| self.conclude(target, family, normal, &download)))
     }
 
     /// What the two positions of a module make of its slot.
@@ -239,6 +261,10 @@ impl Session<'_> {
         if let Some(refusal) = self.conflict(download) {
             return Err(refusal);
         }
+        if let Some(doubt) = self.doubt(target, download) {
+            self.doubted.insert(normal.clone(), download.clone());
+            return Err(doubt);
+        }
         let usb3 = (normal.side() == Side::Usb3).then(|| normal.clone());
         if usb3.is_none() {
             if target.usb3.is_some() && target.usb2.as_ref() != Some(download) {
@@ -250,16 +276,7 @@ impl Session<'_> {
                 self.asker.tell(&News::Note(note.to_owned()));
             }
         }
-        let slot = SlotConfig { name: target.name.clone(), usb2: download.clone(), usb3 };
-        let has = |other: &&Target| {
-            other.usb2.iter().chain(&other.usb3).any(|chain| chains(&slot).any(|learned| learned == chain))
-        };
-        let mut others = self.mapper.targets.iter().filter(|other| other.name != slot.name);
-        if let Some(other) = others.find(has) {
-            let note = format!("in the file this is slot {}; is the module really in {}?", other.name, slot.name);
-            self.asker.tell(&News::Note(note));
-        }
-        Ok(slot)
+        Ok(SlotConfig { name: target.name.clone(), usb2: download.clone(), usb3 })
     }
 
     /// The slot that has this very port.
@@ -280,15 +297,6 @@ impl Session<'_> {
             return Some(Refusal::OfOther(slot.name.clone(), chain.clone()));
         }
         all().find(|slot| along(slot)).map(|slot| Refusal::Behind(slot.name.clone(), chain.clone()))
-    }
-
-    /// Tells why, and takes note of where modules are that are out of the question: one that comes there later was put
-    /// in again.
-    async fn refuse(&mut self, refusal: &Refusal) -> Result<(), HardwareError> {
-        self.asker.tell(&News::Refused(refusal));
-        let now = self.look().await?;
-        self.refused.extend(now.modules().map(|device| device.key.chain.clone()));
-        Ok(())
     }
 }
 

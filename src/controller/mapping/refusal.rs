@@ -13,8 +13,10 @@ pub enum Refusal {
     OfOther(SlotName, PortChain),
     /// It is behind the port of another slot, or that one is behind this.
     Behind(SlotName, PortChain),
-    /// A module was there already when the person was asked, and has started anew or was put in again.
+    /// This port held a module before the person was asked: it may have started anew, or was put in again.
     WasThere(PortChain),
+    /// The station file gives this port to another slot that is to be taught too.
+    InFile(SlotName, PortChain),
     /// It came up in download mode: on which port it would be in normal mode is not known.
     InDownloadMode(PortChain),
     /// It came up in memory-dump mode.
@@ -46,13 +48,19 @@ pub enum Refusal {
 }
 
 impl Refusal {
+    /// Whether the person can overrule it with a [`Wish::Yes`](super::Wish::Yes).
+    #[must_use]
+    pub fn is_doubt(&self) -> bool {
+        matches!(self, Self::WasThere(_) | Self::InFile(..))
+    }
+
     /// What happened.
     #[must_use]
     pub fn sentence(&self) -> String {
         match self {
             Self::Several(chains) => {
                 let chains: Vec<String> = chains.iter().map(ToString::to_string).collect();
-                format!("{} modules appeared, at {}", chains.len(), chains.join(" and "))
+                format!("more than one module appeared, at {}", chains.join(" and "))
             }
             Self::Taught(slot, chain) => format!("the module is in slot {slot}, which was taught before ({chain})"),
             Self::OfOther(slot, chain) => {
@@ -61,7 +69,10 @@ impl Refusal {
             Self::Behind(slot, chain) => {
                 format!("the module is at {chain}, and slot {slot} has a port above or below that one")
             }
-            Self::WasThere(chain) => format!("the module at {chain} was there before it was asked for"),
+            Self::WasThere(chain) => {
+                format!("a module was at {chain} before it was asked for, and may only have started anew")
+            }
+            Self::InFile(slot, chain) => format!("the module is at {chain}, and in the file that is slot {slot}"),
             Self::InDownloadMode(chain) => format!("the module at {chain} comes up in download mode"),
             Self::Crashed(chain) => format!("the module at {chain} has crashed, and offers its memory"),
             Self::Unconfigured(chain) => format!("the kernel does not configure the module at {chain}"),
@@ -93,7 +104,8 @@ impl Refusal {
                 "take it out; if the wiring was changed, teach that slot too: name it with --slots, or leave --slots out"
             }
             Self::Behind(..) => "take it out; a port cannot be a hub's and a slot's: teach that other slot anew",
-            Self::WasThere(_) => "if it is in the right slot, take it out and put it in again",
+            Self::WasThere(_) => "type yes if it was put into the slot that is asked for; if not, leave it where it is",
+            Self::InFile(..) => "type yes if it is in the slot that is asked for; if not, take it out",
             Self::InDownloadMode(_) => {
                 "take it out and put it in again; if it stays so, take another module: its firmware is not whole"
             }

@@ -3,10 +3,11 @@
 //! The same conversations as those of a run that only asks a module for its chip; here nobody knows the slot's ports
 //! yet, so the module is recognised by when it leaves and comes, and by coming back to where it was.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::watch::Seen;
-use super::{News, Refusal, Session};
+use super::watch::{SETTLE, Settling};
+use super::{News, Refusal, Session, is_module};
 use crate::config::Timeouts;
 use crate::controller::failure::SessionError;
 use crate::controller::session::firehose::Firehose;
@@ -21,8 +22,6 @@ const RETRY: Duration = Duration::from_secs(1);
 const ASKS_MAX: u32 = 3;
 /// How long the host may take to let a device be opened that was just enumerated.
 const OPEN_LIMIT: Duration = Duration::from_secs(5);
-/// How long a module may stay on the bus after it was told to reset.
-const LEAVE_LIMIT: Duration = Duration::from_secs(10);
 
 /// What became of the question for download mode.
 enum Entered {
@@ -32,26 +31,115 @@ enum Entered {
     No(Refusal),
 }
 
+/// What is known of the module on its way.
+#[derive(Default)]
+struct Journey {
+    /// The port of the download mode that is taken for its own.
+    download: Option<PortChain>,
+    /// Where a download mode was reset.
+    reset: BTreeSet<PortChain>,
+}
+
 impl Session<'_> {
     /// Into download mode and back into normal mode; the port on which download mode was seen.
     pub(super) async fn travel(
         &mut self,
         device: &DeviceRecord,
         family: &Family,
-        before: &Seen,
     ) -> Result<Result<PortChain, Refusal>, HardwareError> {
         let timeouts = self.mapper.timeouts_for(family);
-        let (download, interface) = match self.enter(device, family, &timeouts, before).await? {
+        let mut journey = Journey::default();
+        self.arrived.clear();
+        let mut outcome = self.go(device, family, &timeouts, &mut journey).await?;
+        if outcome != Err(Refusal::Gone)
+            && let Some(several) = self.several(device, journey.download.as_ref())
+        {
+            outcome = Err(several);
+        }
+        if outcome.is_err() {
+            let is_several = matches!(outcome, Err(Refusal::Several(_)));
+            self.release(device, &timeouts, &mut journey, is_several).await?;
+        }
+        self.tried.extend(journey.download);
+        Ok(outcome)
+    }
+
+    /// The journey, as long as nothing comes between.
+    async fn go(
+        &mut self,
+        device: &DeviceRecord,
+        family: &Family,
+        timeouts: &Timeouts,
+        journey: &mut Journey,
+    ) -> Result<Result<PortChain, Refusal>, HardwareError> {
+        let (download, interface) = match self.enter(device, family, timeouts).await? {
             Ok(entered) => entered,
             Err(refusal) => return Ok(Err(refusal)),
         };
-        self.asker.tell(&News::InDownloadMode(&download.key.chain));
-        let asked = self.ask_chip(&download, interface, &timeouts).await?;
+        let chain = download.key.chain.clone();
+        journey.download = Some(chain.clone());
+        journey.reset.insert(chain.clone());
+        self.asker.tell(&News::InDownloadMode(&chain));
+        let asked = self.ask_chip(&download, interface, timeouts).await?;
         if asked == Err(Refusal::Gone) {
             return Ok(Err(Refusal::Gone));
         }
-        let back = self.await_back(device, &download.key, &timeouts).await?;
-        Ok(asked.and(back).map(|()| download.key.chain))
+        let back = self.await_back(device, &download.key, timeouts).await?;
+        Ok(asked.and(back).map(|()| chain))
+    }
+
+    /// The refusal when another module came on the way, in whichever mode: whose download mode was seen is not known
+    /// then. Modules in slots that are known may come and go.
+    fn several(&self, device: &DeviceRecord, download: Option<&PortChain>) -> Option<Refusal> {
+        let normal = &device.key.chain;
+        let mut others = self
+            .arrived
+            .iter()
+            .filter(|(chain, _)| *chain != normal && Some(*chain) != download && self.owner(chain).is_none());
+        let mut chains = vec![normal.clone()];
+        // With a second download mode the one that was believed may be the other module's.
+        let has_edl = others.clone().any(|(_, is_edl)| *is_edl);
+        chains.extend(download.filter(|chain| has_edl && *chain != normal).cloned());
+        let first = others.next()?;
+        chains.extend(std::iter::once(first).chain(others).map(|(chain, _)| chain.clone()));
+        Some(Refusal::Several(chains))
+    }
+
+    /// Resets what came up in download mode meanwhile and was not reset yet, once at each port, and waits for the module
+    /// where it was: nothing is left in download mode because nothing was learned of it.
+    async fn release(
+        &mut self,
+        device: &DeviceRecord,
+        timeouts: &Timeouts,
+        journey: &mut Journey,
+        mut is_awaited: bool,
+    ) -> Result<(), HardwareError> {
+        let clock = self.mapper.clock.clone();
+        let mut deadline = clock.deadline(timeouts.reset.saturating_add(timeouts.boot));
+        let mut hints = self.mapper.bus.hints();
+        loop {
+            let now = self.look().await?;
+            let stuck = now.new_since(&self.before).find_map(|found| match found.mode() {
+                DeviceMode::Edl { interface } => {
+                    let chain = &found.key.chain;
+                    let is_ours = !journey.reset.contains(chain) && self.owner(chain).is_none();
+                    is_ours.then(|| (found.clone(), interface))
+                }
+                _ => None,
+            });
+            if let Some((found, interface)) = stuck {
+                journey.reset.insert(found.key.chain.clone());
+                // Nothing is learned of it; whether it obeys is seen on the bus.
+                let _chip_or_not = self.ask_chip(&found, interface, timeouts).await?;
+                is_awaited = true;
+                deadline = clock.deadline(timeouts.reset.saturating_add(timeouts.boot));
+                continue;
+            }
+            if !is_awaited || now.at(&device.key.chain).is_some_and(is_normal) || clock.now() >= deadline {
+                return Ok(());
+            }
+            self.pause(&mut hints).await;
+        }
     }
 
     /// Asks on the DIAG port for download mode until the module is in it.
@@ -60,7 +148,6 @@ impl Session<'_> {
         device: &DeviceRecord,
         family: &Family,
         timeouts: &Timeouts,
-        before: &Seen,
     ) -> Result<Result<(DeviceRecord, u8), Refusal>, HardwareError> {
         let (bus, clock) = (self.mapper.bus.clone(), self.mapper.clock.clone());
         let deadline = clock.deadline(timeouts.ready);
@@ -74,7 +161,7 @@ impl Session<'_> {
             };
             was_asked |= asked.is_ok();
             match asked {
-                Ok(true) => match self.await_download(device, timeouts, before).await? {
+                Ok(true) => match self.await_download(device, timeouts).await? {
                     Entered::Yes(download, interface) => return Ok(Ok((download, interface))),
                     Entered::No(refusal) => return Ok(Err(refusal)),
                     Entered::Stays => {
@@ -94,7 +181,7 @@ impl Session<'_> {
                 if !was_asked {
                     return Ok(Err(Refusal::Gone));
                 }
-                return Ok(match self.await_download(device, timeouts, before).await? {
+                return Ok(match self.await_download(device, timeouts).await? {
                     Entered::Yes(download, interface) => Ok((download, interface)),
                     Entered::No(refusal) => Err(refusal),
                     Entered::Stays => Err(Refusal::StaysOut),
@@ -107,40 +194,58 @@ impl Session<'_> {
         }
     }
 
-    /// Waits until the module has left normal mode and one new download mode is there.
-    async fn await_download(
-        &mut self,
-        device: &DeviceRecord,
-        timeouts: &Timeouts,
-        before: &Seen,
-    ) -> Result<Entered, HardwareError> {
+    /// Waits until the module has left normal mode and one new download mode is there, alone and for a while: another
+    /// module may be in download mode sooner.
+    async fn await_download(&mut self, device: &DeviceRecord, timeouts: &Timeouts) -> Result<Entered, HardwareError> {
         let clock = self.mapper.clock.clone();
         let deadline = clock.deadline(timeouts.edl);
         let mut hints = self.mapper.bus.hints();
+        let mut settling = Settling::default();
         loop {
             let now = self.look().await?;
+            let time = clock.now();
             if !now.has(&device.key) {
-                let new = now.new_since(before);
-                let found: Vec<(&DeviceRecord, u8)> = new
-                    .filter_map(|device| match device.mode() {
-                        DeviceMode::Edl { interface } => Some((device, interface)),
-                        _ => None,
-                    })
-                    .collect();
+                let new = now.new_since(&self.before).filter_map(|found| match found.mode() {
+                    DeviceMode::Edl { interface } => Some((found, interface)),
+                    _ => None,
+                });
+                let (owned, mut found): (Vec<_>, Vec<_>) =
+                    new.partition(|(found, _)| self.owner(&found.key.chain).is_some());
+                // At the port of another slot it is believed only when it shows nowhere else: the file may be wrong.
+                if found.is_empty() && time >= deadline {
+                    found = owned;
+                }
                 match found.as_slice() {
-                    [] => {}
-                    [(one, interface)] => return Ok(Entered::Yes((*one).clone(), *interface)),
+                    [] => {
+                        if let Some(gone) = settling.key() {
+                            let several = self.several(device, Some(&gone.chain));
+                            self.tried.insert(gone.chain.clone());
+                            return Ok(Entered::No(several.unwrap_or(Refusal::Gone)));
+                        }
+                    }
+                    [(one, interface)] => {
+                        if let Some(several) = self.several(device, Some(&one.key.chain)) {
+                            return Ok(Entered::No(several));
+                        }
+                        if settling.age(&one.key, time) >= SETTLE {
+                            return Ok(Entered::Yes((*one).clone(), *interface));
+                        }
+                        if time < deadline.saturating_add(SETTLE * 2) {
+                            self.pause(&mut hints).await;
+                            continue;
+                        }
+                    }
                     several => {
                         let chains = several.iter().map(|(device, _)| device.key.chain.clone()).collect();
                         return Ok(Entered::No(Refusal::Several(chains)));
                     }
                 }
             }
-            if clock.now() >= deadline {
+            if time >= deadline {
                 if now.has(&device.key) {
                     return Ok(Entered::Stays);
                 }
-                let dump = now.new_since(before).find(|device| matches!(device.mode(), DeviceMode::MemoryDump));
+                let dump = now.new_since(&self.before).find(|device| matches!(device.mode(), DeviceMode::MemoryDump));
                 let is_back = now.at(&device.key.chain).is_some_and(is_normal);
                 return Ok(Entered::No(match dump {
                     Some(dump) => Refusal::Crashed(dump.key.chain.clone()),
@@ -169,9 +274,12 @@ impl Session<'_> {
         };
         Ok(match session.contact().await {
             Ok(Contact::Chip(_)) => {
-                // Whether it obeyed is seen on the bus.
-                let _gone_or_not = session.reset().await;
-                Ok(())
+                // One that is gone before it was told to is not coming back by itself. Whether it obeyed is seen on the
+                // bus.
+                match session.reset().await {
+                    Err(SessionError::Gone) => Err(Refusal::Gone),
+                    _ => Ok(()),
+                }
             }
             Ok(Contact::ForeignProgrammer) => {
                 let (link, heard) = session.into_link();
@@ -207,7 +315,7 @@ impl Session<'_> {
         }
     }
 
-    /// Waits until the module is back in normal mode, where it was.
+    /// Waits until the module is back in normal mode, where it was, and stays there alone.
     async fn await_back(
         &mut self,
         device: &DeviceRecord,
@@ -215,23 +323,40 @@ impl Session<'_> {
         timeouts: &Timeouts,
     ) -> Result<Result<(), Refusal>, HardwareError> {
         let clock = self.mapper.clock.clone();
-        let leave = clock.deadline(LEAVE_LIMIT);
-        let deadline = clock.deadline(timeouts.boot);
+        let leave = clock.deadline(timeouts.reset);
+        let deadline = leave.saturating_add(timeouts.boot);
         let mut hints = self.mapper.bus.hints();
+        let mut settling = Settling::default();
+        let mut is_again = false;
         loop {
             let now = self.look().await?;
-            let is_there = now.has(download);
-            if !is_there && now.at(&device.key.chain).is_some_and(is_normal) {
-                return Ok(Ok(()));
+            let time = clock.now();
+            if let Some(several) = self.several(device, Some(&download.chain)) {
+                return Ok(Err(several));
             }
-            if is_there && clock.now() >= leave {
+            let is_there = now.has(download);
+            if is_there && time >= leave {
                 return Ok(Err(Refusal::NotBack));
             }
-            if clock.now() >= deadline {
-                let same_port = now.at(&download.chain).filter(|found| is_normal(found));
-                return Ok(Err(match same_port {
-                    Some(found) => Refusal::BackElsewhere(found.key.chain.clone()),
-                    None => Refusal::NotBack,
+            let at_download = now.at(&download.chain).filter(|found| is_module(found) && found.key != *download);
+            // In download mode again: what is back in normal mode cannot be the module that was reset.
+            is_again |= at_download.is_some_and(|found| matches!(found.mode(), DeviceMode::Edl { .. }));
+            let back = now.at(&device.key.chain).filter(|found| !is_there && is_normal(found));
+            if let Some(back) = back {
+                if is_again {
+                    return Ok(Err(Refusal::NotBack));
+                }
+                if at_download.is_some_and(|found| found.key != back.key) {
+                    return Ok(Err(Refusal::Several(vec![device.key.chain.clone(), download.chain.clone()])));
+                }
+                if settling.age(&back.key, time) >= SETTLE {
+                    return Ok(Ok(()));
+                }
+            }
+            if time >= deadline.saturating_add(SETTLE) || (time >= deadline && back.is_none()) {
+                return Ok(Err(match at_download.filter(|found| is_normal(found)) {
+                    Some(found) if back.is_none() => Refusal::BackElsewhere(found.key.chain.clone()),
+                    _ => Refusal::NotBack,
                 }));
             }
             self.pause(&mut hints).await;

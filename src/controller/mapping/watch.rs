@@ -5,21 +5,21 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use super::{News, Refusal, Session, Wish, is_module};
+use super::{News, Refusal, Session, Target, Wish, is_module};
 use crate::domain::family::{DUMP_IDS, EDL_IDS};
 use crate::domain::{Family, PortChain, limits};
 use crate::hardware::{DeviceKey, DeviceMode, DeviceRecord, HardwareError};
 
 /// How long a module must be alone and stay before it is believed: two that are put in with two hands are not seen at
 /// the same moment.
-const SETTLE: Duration = Duration::from_secs(3);
+pub(super) const SETTLE: Duration = Duration::from_secs(3);
 /// How long the kernel may take to configure a device.
 const CONFIGURE_LIMIT: Duration = Duration::from_secs(10);
 /// How often in a row the bus may fail to be listed.
 const FAILURES_MAX: u32 = 30;
 
 /// What was plugged in at one moment.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Seen {
     devices: Vec<DeviceRecord>,
 }
@@ -40,6 +40,11 @@ impl Seen {
         self.devices.iter().any(|device| device.key == *key)
     }
 
+    /// Leaves out what is at a port, as if it had not been there.
+    pub(super) fn forget(&mut self, chain: &PortChain) {
+        self.devices.retain(|device| device.key.chain != *chain);
+    }
+
     /// The device at a port.
     pub(super) fn at(&self, chain: &PortChain) -> Option<&DeviceRecord> {
         self.devices.iter().find(|device| device.key.chain == *chain)
@@ -58,11 +63,16 @@ pub(super) enum Arrived {
 
 /// What waits to be believed, and since when.
 #[derive(Default)]
-struct Settling(Option<(DeviceKey, Duration)>);
+pub(super) struct Settling(Option<(DeviceKey, Duration)>);
 
 impl Settling {
+    /// What is waited for.
+    pub(super) fn key(&self) -> Option<&DeviceKey> {
+        self.0.as_ref().map(|(key, _)| key)
+    }
+
     /// How long `key` has been seen without a break, now that it is seen again.
-    fn age(&mut self, key: &DeviceKey, now: Duration) -> Duration {
+    pub(super) fn age(&mut self, key: &DeviceKey, now: Duration) -> Duration {
         match &self.0 {
             Some((known, since)) if known == key => now.saturating_sub(*since),
             _ => {
@@ -79,7 +89,16 @@ impl Session<'_> {
         let mut failures = 0;
         loop {
             match self.mapper.bus.list().await {
-                Ok(listing) => return Ok(Seen { devices: listing.devices }),
+                Ok(listing) => {
+                    let now = Seen { devices: listing.devices };
+                    self.recent.extend(now.modules().map(|device| device.key.chain.clone()));
+                    let new = now.new_since(&self.before);
+                    for device in new {
+                        let is_edl = matches!(device.mode(), DeviceMode::Edl { .. });
+                        *self.arrived.entry(device.key.chain.clone()).or_default() |= is_edl;
+                    }
+                    return Ok(now);
+                }
                 Err(error) => {
                     failures += 1;
                     if failures >= FAILURES_MAX {
@@ -107,7 +126,7 @@ impl Session<'_> {
     }
 
     /// Waits for exactly one module that was not there before.
-    pub(super) async fn await_module(&mut self, before: &Seen) -> Result<Arrived, HardwareError> {
+    pub(super) async fn await_module(&mut self, target: &Target) -> Result<Arrived, HardwareError> {
         let mut hints = self.mapper.bus.hints();
         let mut strangers = BTreeSet::new();
         let (mut settling, mut unconfigured) = (Settling::default(), BTreeMap::new());
@@ -115,12 +134,13 @@ impl Session<'_> {
             let now = self.look().await?;
             let time = self.mapper.clock.now();
             let (owned, new): (Vec<&DeviceRecord>, Vec<&DeviceRecord>) =
-                now.new_since(before).partition(|device| self.owner(&device.key.chain).is_some());
+                now.new_since(&self.before).partition(|device| self.owner(&device.key.chain).is_some());
             match (new.as_slice(), owned.first()) {
                 ([], None) => settling = Settling::default(),
                 ([one], _) | ([], Some(one)) => {
                     if settling.age(&one.key, time) >= SETTLE {
-                        return Ok(self.judge(one, before));
+                        let one = (*one).clone();
+                        return Ok(self.judge(target, &one, &now));
                     }
                 }
                 (several, _) => {
@@ -128,7 +148,7 @@ impl Session<'_> {
                     return Ok(Arrived::Refused(Refusal::Several(chains)));
                 }
             }
-            for device in now.devices.iter().filter(|device| !is_module(device) && !before.has(&device.key)) {
+            for device in now.devices.iter().filter(|device| !is_module(device) && !self.before.has(&device.key)) {
                 match device.mode() {
                     DeviceMode::Unconfigured if has_module_id(device) => {
                         let since = *unconfigured.entry(device.key.clone()).or_insert(time);
@@ -157,19 +177,23 @@ impl Session<'_> {
     }
 
     /// What a module that stays is good for.
-    fn judge(&self, device: &DeviceRecord, before: &Seen) -> Arrived {
+    fn judge(&mut self, target: &Target, device: &DeviceRecord, now: &Seen) -> Arrived {
         let chain = &device.key.chain;
         if let Some(refusal) = self.conflict(chain) {
             return Arrived::Refused(refusal);
         }
-        let was_there = before.at(chain).is_some_and(is_module);
         match device.mode() {
             DeviceMode::Edl { .. } => Arrived::Refused(Refusal::InDownloadMode(chain.clone())),
             DeviceMode::MemoryDump => Arrived::Refused(Refusal::Crashed(chain.clone())),
-            DeviceMode::Normal(_) if was_there && !self.refused.contains(chain) => {
-                Arrived::Refused(Refusal::WasThere(chain.clone()))
+            DeviceMode::Normal(family) => {
+                match self.doubt(target, chain).or_else(|| self.doubt_side(chain, family, now)) {
+                    Some(doubt) => {
+                        self.doubted.insert(chain.clone(), chain.clone());
+                        Arrived::Refused(doubt)
+                    }
+                    None => Arrived::Module(device.clone(), family),
+                }
             }
-            DeviceMode::Normal(family) => Arrived::Module(device.clone(), family),
             DeviceMode::Foreign | DeviceMode::Unconfigured => Arrived::Refused(Refusal::Gone),
         }
     }

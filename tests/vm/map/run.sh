@@ -32,11 +32,15 @@ fail_map() { cat map.log map.out attached.log; stationmaster devices; fail "$1";
 within 60 told 'put one module into slot A1$' 1 || fail_map "A1 is not asked for"
 hand plug A1
 hand plug A2
-within 120 told 'modules appeared' 1 || fail_map "two modules at once are not refused"
+within 120 told 'more than one module appeared' 1 || fail_map "two modules at once are not refused"
 hand unplug A1
 hand unplug A2
 within 60 count 0 || fail_map "the modules do not leave"
 hand plug A1
+within 120 told 'a module was at' 1 || fail_map "a module that may only have started anew is believed"
+within 60 told 'put one module into slot A1$' 3 || fail_map "A1 is not asked for again"
+sleep 1
+echo yes >&7
 within 200 told 'slot A1 is learned' 1 || fail_map "A1 is not learned"
 within 60 told 'put one module into slot A2$' 1 || fail_map "A2 is not asked for"
 hand unplug A1

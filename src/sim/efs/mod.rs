@@ -81,7 +81,7 @@ pub fn write(nand: &mut Nand, map: &FlashMap, path: &str, data: Option<&[u8]>) -
 /// Makes changes, in their order.
 ///
 /// # Errors
-/// As for [`write`]. What was changed before the one that failed stays.
+/// As for [`write()`]. What was changed before the one that failed stays.
 pub fn apply(nand: &mut Nand, map: &FlashMap, changes: &[Change]) -> Result<(), EfsError> {
     let mut log = Log::mount(nand, range(map, EFS)?)?.ok_or(EfsError::Lost)?;
     changes.iter().try_for_each(|change| log.store(nand, &change.path, change.node.as_ref()))

@@ -45,6 +45,10 @@ within 200 told 'slot A1 is learned' 1 || fail_map "A1 is not learned"
 within 60 told 'put one module into slot A2$' 1 || fail_map "A2 is not asked for"
 hand unplug A1
 hand plug A2
+within 120 told 'a module was at' 2 || fail_map "a module at a port that was seen before is believed"
+within 60 told 'put one module into slot A2$' 2 || fail_map "A2 is not asked for again"
+sleep 1
+echo yes >&7
 within 200 told 'slot A2 is learned' 1 || fail_map "A2 is not learned"
 wait "$map" || fail_map "map does not end well"
 cat map.log map.out

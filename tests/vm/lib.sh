@@ -121,8 +121,20 @@ ends_within() {
   fail "the run is not all good"
 }
 
-# Has QEMU do something: `monitor device_del h1`.
-monitor() { printf '%s\n' "$*" >/dev/ttyS1; }
+# Has QEMU do something: `monitor device_del h1`. What it says goes to the file `monitor.log`; echoed back to it, it would
+# be taken for a command.
+monitor() {
+  if [ ! -e monitor.log ]; then
+    exec 6<>/dev/ttyS1
+    stty raw -echo <&6
+    cat <&6 >monitor.log &
+    # Whatever of its greeting was echoed before that is a line of its own.
+    printf '\n' >&6
+    sleep 1
+  fi
+  printf '%s\n' "$*" >&6
+  sleep 1
+}
 
 # The kernel's names of the USB devices with an id: `devices 2c7c:0125`.
 devices() {

@@ -1,6 +1,6 @@
 # Forty-eight modules of four kinds at once, on the ports of four virtual controllers: all are flashed and proven.
 #vm seconds 1500
-#vm by-name it takes ten minutes; usb16 is the same with fewer modules
+#vm by-name it takes four minutes, and usb16 is the same with fewer modules
 #vm memory 4096
 . /scenario/lib.sh
 

@@ -42,7 +42,7 @@ done
 say "$(connects) connects in $round rounds"
 
 # Whatever state they were left in, they are finished, each once more.
-passes() { grep -c '^A[123]: PASS' run.log; }
+passes() { grep -c '^A[123]: PASS' run.log || true; }
 wanted=$(($(passes) + 3))
 put_in
 passed() { [ "$(passes)" -ge "$wanted" ]; }

@@ -24,7 +24,7 @@ say "A1 at $a1, A2 at $a2"
 
 cp -r /project/profiles .
 # Full speed carries a megabyte in a second: the hub is pulled out while they are written.
-sed -i 's/megabytes: .*/megabytes: 12/' profiles/*.yaml
+sed -i 's/megabytes: .*/megabytes: 6/' profiles/*.yaml
 real_profiles
 cat >station.yaml <<YAML
 name: hubs

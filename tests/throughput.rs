@@ -12,7 +12,7 @@ mod harness;
 use std::path::Path;
 use std::time::Duration;
 
-use exchange::{Exchange, InFlight, Mover, content};
+use exchange::{Exchange, InFlight, Mover, Nobody, content};
 use harness::{Line, station, two_slots};
 use place::{CONTROLLER, Candidate, only};
 use stationmaster::domain::{Family, PageRange};
@@ -97,7 +97,7 @@ async fn both_ways_move_the_same_bytes_in_one_conversation() {
     let first = soon(&line, "start", first).await;
     assert_eq!(first.payload_bytes(), 16_384);
     // A conversation that nobody holds, as the bench keeps one between two ways.
-    let talk = first.by(());
+    let talk = first.by(Nobody);
     drop(first);
     for round in 0..2 {
         let sent = content(round, bytes);
@@ -132,7 +132,7 @@ async fn a_programmer_that_is_there_already_is_left_alone() {
             .timeout(Duration::from_secs(60), Exchange::start(InFlight::new(pipe), &programmer_for(model), family))
             .await
     };
-    let talk = start().await.expect("in time").expect("a programmer").by(());
+    let talk = start().await.expect("in time").expect("a programmer").by(Nobody);
     // It waits for a hello that does not come, or hears that a programmer runs.
     assert!(!matches!(start().await, Ok(Ok(_))), "a second programmer cannot be started");
     // The first one is none the worse for it: it still does what it is told.
@@ -175,18 +175,4 @@ fn of_several_devices_none_is_guessed() {
     assert_eq!(only([7].into_iter()), Ok(7));
     assert!(only(std::iter::empty::<u8>()).is_err());
     assert!(only([7, 7].into_iter()).is_err());
-}
-
-impl Mover for () {
-    async fn send(&mut self, _: &[u8], _: bool) -> Result<(), String> {
-        Err("nobody speaks".to_owned())
-    }
-
-    async fn flush(&mut self) -> Result<(), String> {
-        Ok(())
-    }
-
-    async fn receive(&mut self, _: &mut Vec<u8>) -> Result<(), String> {
-        Err("nobody listens".to_owned())
-    }
 }

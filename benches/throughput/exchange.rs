@@ -25,6 +25,23 @@ pub(crate) trait Mover {
     async fn receive(&mut self, into: &mut Vec<u8>) -> Result<(), String>;
 }
 
+/// Nobody speaks: a conversation between two ways.
+pub(crate) struct Nobody;
+
+impl Mover for Nobody {
+    async fn send(&mut self, _: &[u8], _: bool) -> Result<(), String> {
+        Err("nobody speaks".to_owned())
+    }
+
+    async fn flush(&mut self) -> Result<(), String> {
+        Ok(())
+    }
+
+    async fn receive(&mut self, _: &mut Vec<u8>) -> Result<(), String> {
+        Err("nobody listens".to_owned())
+    }
+}
+
 /// The product's pipe as the controller uses it: transfers in flight both ways.
 #[derive(Debug)]
 pub(crate) struct InFlight {

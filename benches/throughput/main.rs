@@ -19,7 +19,7 @@ mod place;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use exchange::{Exchange, IN_BYTES, InFlight, Mover, content};
+use exchange::{Exchange, IN_BYTES, InFlight, Mover, Nobody, content};
 use figures::{median, print_machine};
 use nusb::transfer::{Buffer, Bulk, In, Out};
 use nusb::{DeviceInfo, Endpoint, Interface, MaybeFuture};
@@ -235,22 +235,5 @@ impl Mover for Plain {
         arrived.status.map_err(|error| error.to_string())?;
         into.extend_from_slice(&arrived.buffer[..arrived.actual_len.min(arrived.buffer.len())]);
         Ok(())
-    }
-}
-
-/// Nobody speaks: a conversation between two ways.
-struct Nobody;
-
-impl Mover for Nobody {
-    async fn send(&mut self, _: &[u8], _: bool) -> Result<(), String> {
-        Err("nobody speaks".to_owned())
-    }
-
-    async fn flush(&mut self) -> Result<(), String> {
-        Ok(())
-    }
-
-    async fn receive(&mut self, _: &mut Vec<u8>) -> Result<(), String> {
-        Err("nobody listens".to_owned())
     }
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use super::floor::ActiveRun;
-use crate::domain::{BatchId, Flags, Outcome, Phase, PhaseTime, RunId, RunRecord, SlotName, StationName};
+use crate::domain::{BatchId, Phase, PhaseTime, RunId, RunRecord, SlotName, StationName};
 use crate::host::Clock;
 
 /// A record in the making. Clones share it.
@@ -40,39 +40,8 @@ impl Draft {
         slot: SlotName,
         simulated: bool,
     ) -> Self {
-        let now = clock.wall();
-        let record = RunRecord {
-            run,
-            batch,
-            station,
-            slot,
-            chain_normal: None,
-            chain_edl: None,
-            profile: String::new(),
-            profile_digest: None,
-            package_digest: None,
-            chip: None,
-            key_hash: None,
-            before: None,
-            after: None,
-            measurements: Vec::new(),
-            outcome: Outcome::Error,
-            code: None,
-            detail: String::new(),
-            phase: Phase::Identify,
-            flags: Flags { simulated, ..Flags::default() },
-            attempt: 0,
-            boots_verified: 0,
-            boots_required: 0,
-            phases: Vec::new(),
-            bytes_written: 0,
-            bytes_per_second: 0,
-            bad_blocks: 0,
-            backup: None,
-            time_scale: clock.scale(),
-            started: now,
-            ended: now,
-        };
+        let mut record = RunRecord::begun(run, batch, station, slot, clock.scale(), clock.wall());
+        record.flags.simulated = simulated;
         let inner =
             Inner { record, times: BTreeMap::new(), entered: clock.now(), begun: false, changed: false, active: None };
         Self { clock: clock.clone(), inner: Arc::new(Mutex::new(inner)) }

@@ -84,3 +84,49 @@ pub struct RunRecord {
     /// When it ended.
     pub ended: Timestamp,
 }
+
+impl RunRecord {
+    /// The record of a run that has just begun, at `now`: nothing is known of its unit yet.
+    #[must_use]
+    pub fn begun(
+        run: RunId,
+        batch: BatchId,
+        station: StationName,
+        slot: SlotName,
+        time_scale: u32,
+        now: Timestamp,
+    ) -> Self {
+        Self {
+            run,
+            batch,
+            station,
+            slot,
+            chain_normal: None,
+            chain_edl: None,
+            profile: String::new(),
+            profile_digest: None,
+            package_digest: None,
+            chip: None,
+            key_hash: None,
+            before: None,
+            after: None,
+            measurements: Vec::new(),
+            outcome: Outcome::Error,
+            code: None,
+            detail: String::new(),
+            phase: Phase::Identify,
+            flags: Flags::default(),
+            attempt: 0,
+            boots_verified: 0,
+            boots_required: 0,
+            phases: Vec::new(),
+            bytes_written: 0,
+            bytes_per_second: 0,
+            bad_blocks: 0,
+            backup: None,
+            time_scale,
+            started: now,
+            ended: now,
+        }
+    }
+}

@@ -1,5 +1,6 @@
 //! The virtual factory, driven by hand-written bytes: what a cable sees.
 
+mod conversation;
 mod diag;
 mod edl;
 mod faults;

@@ -7,7 +7,7 @@
 
 use jiff::Timestamp;
 
-use crate::domain::{ChipId, Fact, FailureCode, Flags, Imei, KeyHash, Outcome, Phase, RunId, RunRecord, SlotName};
+use crate::domain::{ChipId, Fact, FailureCode, Imei, KeyHash, Outcome, Phase, RunId, RunRecord};
 use crate::ledger::{ClaimRequest, Ledger};
 use crate::trace::{Event, Player, Trace};
 
@@ -94,37 +94,12 @@ async fn claim(ledger: &Ledger, run: RunId, chip: ChipId, imei: Imei) -> Result<
 /// The end of a run of which nothing is known but its claim.
 fn record(trace: &Trace, run: RunId, chip: ChipId) -> RunRecord {
     let header = &trace.header;
-    let slot: SlotName = header.slot.clone();
+    let (batch, station, slot) = (header.batch.clone(), header.station.clone(), header.slot.clone());
     RunRecord {
-        run,
-        batch: header.batch.clone(),
-        station: header.station.clone(),
-        slot,
-        chain_normal: None,
-        chain_edl: None,
-        profile: String::new(),
-        profile_digest: None,
-        package_digest: None,
         chip: Some(chip),
-        key_hash: None,
-        before: None,
-        after: None,
-        measurements: Vec::new(),
         outcome: Outcome::Held,
-        code: None,
-        detail: String::new(),
         phase: Phase::Probe,
-        flags: Flags::default(),
         attempt: 1,
-        boots_verified: 0,
-        boots_required: 0,
-        phases: Vec::new(),
-        bytes_written: 0,
-        bytes_per_second: 0,
-        bad_blocks: 0,
-        backup: None,
-        time_scale: header.time_scale,
-        started: Timestamp::UNIX_EPOCH,
-        ended: Timestamp::UNIX_EPOCH,
+        ..RunRecord::begun(run, batch, station, slot, header.time_scale, Timestamp::UNIX_EPOCH)
     }
 }

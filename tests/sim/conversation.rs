@@ -3,71 +3,24 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::RangeInclusive;
-use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
 use stationmaster::controller::{DiagFailure, DiagSession};
 use stationmaster::domain::limits::EFS_DIRECTORY_ENTRIES_MAX;
-use stationmaster::hardware::{AtPort, BoxFuture, DeviceMode, DeviceRecord, HardwareError};
-use stationmaster::host::{Clock, MemoryDisk, Random};
+use stationmaster::hardware::{AtPort, BoxFuture, DeviceMode, HardwareError};
+use stationmaster::host::Clock;
 use stationmaster::protocol::diag::efs::{EfsPath, FileType, Subsystem};
 use stationmaster::protocol::diag::nv::{ITEM_BYTES, ItemData, ItemKey};
 use stationmaster::protocol::diag::{Deframer, Mode, build_id, encode, version};
 use stationmaster::sim::efs::{
     BOOTS_PATH, EfsState, Items, NV_DIRECTORY, NV_TREE, NodeKind, RF_DIRECTORY, subscription_directory,
 };
-use stationmaster::sim::{Factory, FactorySpec, Flash, OperatorSpec, Pacing, SimSlot, UnitKind};
 
-const EG25: (&str, &str) = ("EG25-G", "EG25GGBR07A07M2G_01.001.01.001");
-const RM520N: (&str, &str) = ("RM520N-GL", "RM520NGLAAR03A02M4G_01.200.01.200");
+use crate::rig::{EG25, RM520N, Rig, slot};
+
 const SLOT: &str = "A1";
 
-struct Rig {
-    factory: Factory,
-    clock: Clock,
-}
-
 impl Rig {
-    async fn start((model, revision): (&str, &str)) -> Self {
-        let clock = Clock::simulated("2026-01-01T00:00:00Z".parse().expect("a timestamp"));
-        let slot = SimSlot {
-            name: SLOT.parse().expect("a name"),
-            usb2: "pci-0000:00:14.0/usb2/1.1".parse().expect("a chain"),
-            usb3: Some("pci-0000:00:14.0/usb3/2.1".parse().expect("a chain")),
-        };
-        let spec = FactorySpec {
-            seed: 7,
-            slots: vec![slot],
-            units: vec![UnitKind { model: model.to_owned(), revision: revision.to_owned(), slots: None }],
-            operator: OperatorSpec {
-                insert_after: Duration::from_secs(1),
-                remove_after: Duration::from_secs(1),
-                units: None,
-            },
-            faults: Vec::new(),
-            pacing: Pacing::Real,
-            flash: Flash::Memory,
-            full_speed: false,
-            state: PathBuf::from("/state"),
-        };
-        let disk = Arc::new(MemoryDisk::new());
-        let factory = Factory::start(spec, clock.clone(), disk, Random::seeded(1)).await.expect("a factory");
-        Self { factory, clock }
-    }
-
-    async fn normal(&self) -> DeviceRecord {
-        for _ in 0..2000 {
-            let listing = self.factory.bus().list().await.expect("a listing");
-            let found = listing.devices.into_iter().find(|device| matches!(device.mode(), DeviceMode::Normal(_)));
-            if let Some(found) = found {
-                return found;
-            }
-            self.clock.sleep(Duration::from_millis(100)).await;
-        }
-        panic!("no module within 200 s");
-    }
-
     async fn session(&self) -> DiagSession {
         let device = self.normal().await;
         let DeviceMode::Normal(family) = device.mode() else { unreachable!("it was asked for") };
@@ -80,7 +33,7 @@ impl Rig {
     }
 
     fn replug(&self) {
-        let slot = SLOT.parse().expect("a name");
+        let slot = slot(SLOT);
         self.factory.unplug(&slot).expect("a unit");
         self.factory.plug(1, &slot).expect("a slot");
     }
@@ -187,7 +140,7 @@ async fn everything_that_an_rm520n_holds_is_read() {
 }
 
 async fn compare_everything(kind: (&str, &str), subsystem: Subsystem, subscriptions: usize) {
-    let rig = Rig::start(kind).await;
+    let rig = Rig::one(kind, &[]).await;
     let mut session = rig.session().await;
     assert!(session.is_unlocked() && session.is_trusted());
     assert_eq!(session.subsystem(), Some(subsystem));
@@ -208,7 +161,7 @@ async fn compare_everything(kind: (&str, &str), subsystem: Subsystem, subscripti
 
 #[tokio::test(start_paused = true)]
 async fn what_a_dead_controller_left_open_is_closed() {
-    let rig = Rig::start(RM520N).await;
+    let rig = Rig::one(RM520N, &[]).await;
     let mut session = rig.session().await;
     let efs = stationmaster::protocol::diag::efs::Efs(Subsystem::Alternate);
     for directory in ["/", "/nv"] {
@@ -227,7 +180,7 @@ async fn what_a_dead_controller_left_open_is_closed() {
 #[tokio::test(start_paused = true)]
 async fn a_lost_file_system_is_given_back_item_by_item() {
     for kind in [EG25, RM520N] {
-        let rig = Rig::start(kind).await;
+        let rig = Rig::one(kind, &[]).await;
         let mut session = rig.session().await;
         let unit = rig.factory.unit(1).expect("a unit");
         let before = unit.inspect().expect("readable");
@@ -315,7 +268,7 @@ impl AtPort for Cable {
 #[tokio::test(start_paused = true)]
 async fn a_bad_cable_costs_time_and_no_content() {
     for every in [3, 5, 7] {
-        let rig = Rig::start(RM520N).await;
+        let rig = Rig::one(RM520N, &[]).await;
         let device = rig.normal().await;
         let inner = rig.factory.bus().open_port(&device.key, 0).await.expect("a DIAG port");
         let cable = Cable { inner, reads: 0, every };
@@ -331,7 +284,7 @@ async fn a_bad_cable_costs_time_and_no_content() {
 
 #[tokio::test(start_paused = true)]
 async fn an_item_that_may_be_written_once_may_be_written_as_it_is() {
-    let rig = Rig::start(EG25).await;
+    let rig = Rig::one(EG25, &[]).await;
     let mut session = rig.session().await;
     let imei = ItemKey::of_module(550);
     let data = session.nv_read(imei).await.expect("an answer").expect("an IMEI");

@@ -90,6 +90,7 @@ pub struct Metrics {
     imei_duplicates: IntCounter,
     batch_units: IntGaugeVec,
     disk_free_bytes: IntGauge,
+    tasks: IntGauge,
 }
 
 #[derive(Default)]
@@ -210,6 +211,7 @@ impl Metrics {
                 &["result"],
             )?,
             disk_free_bytes: make.gauge("disk_free_bytes", "Free space on the disk of the state directory.")?,
+            tasks: make.gauge("tasks", "Tasks of the controller that have not ended, when this was read.")?,
             registry: make.0,
         };
         metrics.begin_at_zero(labels);
@@ -319,6 +321,10 @@ impl Metrics {
     /// Everything in Prometheus' text format 0.0.4.
     #[must_use]
     pub fn render(&self) -> String {
+        // What is left behind by runs shows here first. Outside of a runtime there are none.
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            self.tasks.set(i64::try_from(runtime.metrics().num_alive_tasks()).unwrap_or(i64::MAX));
+        }
         let families = {
             let _whole = self.state();
             self.registry.gather()

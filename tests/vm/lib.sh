@@ -107,7 +107,7 @@ attached_station() {
 
 # Starts the controller on `usb.yaml` in the background: `run_station --batch B1 --units 4`.
 run_station() {
-  stationmaster run usb.yaml "$@" --listen off --linger 0 >run.log 2>&1 &
+  stationmaster run usb.yaml "$@" --listen 127.0.0.1:9464 --linger 0 >run.log 2>&1 &
   controller=$!
 }
 

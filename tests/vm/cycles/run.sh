@@ -19,6 +19,8 @@ put_in() { for slot in $slots; do hand plug "$slot"; done; }
 # Open files and threads; threads that wait for work end after ten seconds.
 files() { ls "/proc/$controller/fd" | wc -l; }
 threads() { sed -n 's/^Threads:\t//p' "/proc/$controller/status"; }
+# Tasks of the controller's own; the connection that asks is one of them.
+tasks() { wget -q -O - http://127.0.0.1:9464/metrics | sed -n 's/^stationmaster_tasks //p'; }
 connects() { dmesg | grep -c 'New USB device found, idVendor=\(2c7c\|05c6\)'; }
 
 within 120 all_in || fail "not every module is there"
@@ -28,6 +30,7 @@ take_out
 sleep 20
 files_before=$(files)
 threads_before=$(threads)
+tasks_before=$(tasks)
 
 round=0
 while [ "$(connects)" -lt 300 ]; do
@@ -49,9 +52,10 @@ passed() { [ "$(passes)" -ge "$wanted" ]; }
 within 300 passed || { tail -n 60 run.log; fail "the modules are not finished after all that"; }
 take_out
 sleep 20
-say "files $files_before before, $(files) after; threads $threads_before before, $(threads) after"
+say "files $files_before before, $(files) after; threads $threads_before before, $(threads) after; tasks $tasks_before before, $(tasks) after"
 [ "$(files)" -le "$files_before" ] || { ls -l "/proc/$controller/fd"; fail "files stay open"; }
 [ "$(threads)" -le "$threads_before" ] || fail "threads stay"
+[ "$(tasks)" -le "$tasks_before" ] || fail "tasks stay"
 kill -TERM "$controller"
 within 60 ended || fail "it does not end"
 columns reports/CYCLES.csv outcome code | sort | uniq -c

@@ -83,7 +83,11 @@ impl Slot {
             };
             match next {
                 Next::Look => {}
-                Next::Settled => self.await_removal().await,
+                Next::Settled => {
+                    self.await_removal().await;
+                    // Whatever is put in now begins anew.
+                    self.aborted = 0;
+                }
                 Next::Wait => self.await_change().await,
             }
         }

@@ -110,3 +110,26 @@ async fn a_package_that_changes_before_anything_is_erased_is_the_stations_fault(
     assert!(!line.factory.unit(1).is_some_and(|unit| unit.events().iter().any(|event| event.is_destructive())));
     assert_sound(&line, &entries);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_unit_that_was_taken_out_is_looked_at_afresh_however_often_it_was_pulled_before() {
+    let line = Line::new(station("stations/demo.yaml", two_slots), 1).await;
+    let work = line.work("PULLS", 1).await;
+    for pull in 1..=5 {
+        let admitted = |fact: &Fact| matches!(fact, Fact::Admitted { .. });
+        let deadline = line.clock.now() + Duration::from_secs(600);
+        while line.entries().iter().filter(|entry| admitted(&entry.fact)).count() < pull {
+            assert!(line.clock.now() < deadline, "pull {pull}: {:#?}", line.entries());
+            line.clock.sleep(Duration::from_millis(50)).await;
+        }
+        let unit = line.factory.unplug(&slot("A1")).expect("a slot").expect("a unit");
+        // The fourth time it is really taken out; else it is back at once.
+        line.clock.sleep(Duration::from_millis(if pull == 4 { 60_000 } else { 300 })).await;
+        line.factory.plug(unit, &slot("A1")).expect("a free slot");
+    }
+    let (end, entries) = work.end(&line).await;
+    assert_eq!(end, End::Complete, "{entries:#?}");
+    assert_sound(&line, &entries);
+    let outcomes: Vec<Outcome> = records(&entries, "PULLS").iter().map(|record| record.outcome).collect();
+    assert_eq!(outcomes, [[Outcome::Aborted; 5].as_slice(), &[Outcome::Pass]].concat());
+}

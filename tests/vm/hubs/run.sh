@@ -38,7 +38,7 @@ slots:
   - { name: A2, usb2: $a2 }
 YAML
 # Behind two hubs QEMU's redirection may take half a minute to bring a module back.
-printf '%s\n' 'timeouts: { edl_s: 120, boot_s: 180, reset_s: 60 }' >>real/eg25-g.yaml
+printf '%s\n' 'timeouts: { edl_s: 300, boot_s: 300, reset_s: 60 }' >>real/eg25-g.yaml
 stationmaster devices station.yaml
 
 # The port of each slot is switched off and on, and the hubs obey.

@@ -404,6 +404,23 @@ fn greeting(payload: &[u8]) -> Option<Vec<u8>> {
 }
 
 #[tokio::test(start_paused = true)]
+async fn unusual_words_at_the_beginning_end_nothing() {
+    let (session, _) = scripted(|payload| {
+        let answer = match payload {
+            [0x41, ..] => vec![0x41, 1, 0, 0],
+            [0x4b, 0x3e, 0, 0, ..] => payload[..8].to_vec(),
+            [0x4b, 0x3e, 13, 0, ..] => payload[..4].to_vec(),
+            _ => greeting(payload).expect("nothing else is asked"),
+        };
+        vec![(Duration::ZERO, answer)]
+    })
+    .await;
+    let session = session.expect("a conversation");
+    assert_eq!((session.is_unlocked(), session.is_trusted()), (false, true));
+    assert_eq!(session.subsystem(), Some(Subsystem::Alternate));
+}
+
+#[tokio::test(start_paused = true)]
 async fn silence_and_endless_chatter_end() {
     let (silent, _) = scripted(|_| Vec::new()).await;
     assert_eq!(silent.err(), Some(DiagFailure::Silent("probe")));

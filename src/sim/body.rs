@@ -376,11 +376,12 @@ impl Memory for Body {
     }
 
     fn item(&self, path: &str) -> Option<Vec<u8>> {
-        self.running.as_ref()?.items.get(path).map(<[u8]>::to_vec)
+        let items = &self.running.as_ref()?.items;
+        items.get(path).filter(|_| !efs::is_of_nv(path)).map(<[u8]>::to_vec)
     }
 
     fn set_item(&mut self, path: &str, content: &[u8]) -> bool {
-        self.store(path, content)
+        !efs::is_of_nv(path) && self.store(path, content)
     }
 
     fn bad_blocks(&self) -> u32 {

@@ -3,15 +3,17 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::RangeInclusive;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use stationmaster::controller::{DiagFailure, DiagSession};
 use stationmaster::domain::limits::EFS_DIRECTORY_ENTRIES_MAX;
 use stationmaster::hardware::{AtPort, BoxFuture, DeviceMode, HardwareError};
 use stationmaster::host::Clock;
+use stationmaster::protocol::content::{Kind, PortTap};
 use stationmaster::protocol::diag::efs::{EfsPath, FileType, Subsystem};
 use stationmaster::protocol::diag::nv::{ITEM_BYTES, ItemData, ItemKey};
-use stationmaster::protocol::diag::{Deframer, Mode, build_id, encode, version};
+use stationmaster::protocol::diag::{Deframer, FRAME_END, Mode, build_id, encode, version};
 use stationmaster::sim::efs::{
     BOOTS_PATH, EfsState, Items, NV_DIRECTORY, NV_TREE, NodeKind, RF_DIRECTORY, subscription_directory,
 };
@@ -334,6 +336,54 @@ impl<F: FnMut(&[u8]) -> Vec<(Duration, Vec<u8>)> + Send> AtPort for Script<F> {
     }
 }
 
+/// A port on which somebody listens, and writes down what counts as talk of what was read.
+#[derive(Debug)]
+struct Overheard {
+    inner: Box<dyn AtPort>,
+    tap: PortTap,
+    talk: Arc<Mutex<Vec<u8>>>,
+}
+
+impl AtPort for Overheard {
+    fn read<'a>(&'a mut self, buffer: &'a mut [u8]) -> BoxFuture<'a, Result<usize, HardwareError>> {
+        Box::pin(async move {
+            let length = self.inner.read(buffer).await?;
+            let mut at = 0;
+            for span in self.tap.take_in(&buffer[..length]) {
+                if span.kind == Kind::Talk {
+                    self.talk.lock().expect("no panic").extend_from_slice(&buffer[at..at + span.bytes]);
+                }
+                at += span.bytes;
+            }
+            Ok(length)
+        })
+    }
+
+    fn write<'a>(&'a mut self, bytes: &'a [u8]) -> BoxFuture<'a, Result<(), HardwareError>> {
+        self.tap.take_out(bytes);
+        self.inner.write(bytes)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_an_earlier_conversation_asked_for_is_no_talk() {
+    let clock = Clock::simulated("2026-01-01T00:00:00Z".parse().expect("a timestamp"));
+    let answer = |payload: &[u8]| greeting(payload).map(|answer| (Duration::ZERO, answer)).into_iter().collect();
+    // A whole late answer, and the second half of one: neither is the beginning of anything.
+    let late = encode(&[[0x26, 0x26, 0x02].as_slice(), &[b's'; 128], &[0, 0]].concat());
+    let half = [[0; 20].as_slice(), &[b's'; 20], &[FRAME_END]].concat();
+    for left in [late.clone(), half.clone(), [half, late].concat()] {
+        let queue = VecDeque::from([(Duration::ZERO, left)]);
+        let inner = Box::new(Script { answer, clock: clock.clone(), frames: Deframer::new(), queue });
+        let talk = Arc::default();
+        let port = Overheard { inner, tap: PortTap::new(), talk: Arc::clone(&talk) };
+        DiagSession::open(Box::new(port), clock.clone()).await.expect("a conversation");
+        let talk = talk.lock().expect("no panic");
+        assert!(!talk.contains(&b's') && !talk.starts_with(&[0]), "{talk:02x?}");
+        assert!(talk.windows(2).any(|pair| pair == [0x4b, 0x3e]), "{talk:02x?}");
+    }
+}
+
 async fn scripted(
     answer: impl FnMut(&[u8]) -> Vec<(Duration, Vec<u8>)> + Send + 'static,
 ) -> (Result<DiagSession, DiagFailure>, Clock) {
@@ -351,6 +401,23 @@ fn greeting(payload: &[u8]) -> Option<Vec<u8>> {
         [0x4b, 0x3e, operation @ (3 | 13), 0, ..] => Some(vec![0x4b, 0x3e, *operation, 0, 9, 0, 0, 0]),
         _ => None,
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn unusual_words_at_the_beginning_end_nothing() {
+    let (session, _) = scripted(|payload| {
+        let answer = match payload {
+            [0x41, ..] => vec![0x41, 1, 0, 0],
+            [0x4b, 0x3e, 0, 0, ..] => payload[..8].to_vec(),
+            [0x4b, 0x3e, 13, 0, ..] => payload[..4].to_vec(),
+            _ => greeting(payload).expect("nothing else is asked"),
+        };
+        vec![(Duration::ZERO, answer)]
+    })
+    .await;
+    let session = session.expect("a conversation");
+    assert_eq!((session.is_unlocked(), session.is_trusted()), (false, true));
+    assert_eq!(session.subsystem(), Some(Subsystem::Alternate));
 }
 
 #[tokio::test(start_paused = true)]

@@ -49,6 +49,19 @@ async fn writes_over_at_are_in_the_flash_after_a_restart() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn nv_items_are_no_files_over_at() {
+    let rig = Rig::one(RM500Q, &[]).await;
+    let mut at = rig.ready().await;
+    let digest = rig.factory.unit(1).expect("a unit").inspect().expect("readable").items.digest();
+    for path in ["/nvm/num/550", "/nvm/num/1001", "/nvm/new"] {
+        assert!(at.ask(&format!("AT+QNVFW=\"{path}\",{}", "5a".repeat(129))).await.contains("ERROR"), "{path}");
+        assert!(at.ask(&format!("AT+QNVFR=\"{path}\"")).await.contains("ERROR"), "{path}");
+    }
+    assert_eq!(rig.factory.unit(1).expect("a unit").inspect().expect("readable").items.digest(), digest);
+    assert!(at.ask("AT+QNVFW=\"/nvmore\",5a").await.contains("OK"));
+}
+
+#[tokio::test(start_paused = true)]
 async fn ports_are_exclusive_and_old_keys_reach_nothing() {
     let rig = Rig::one(EG25, &[]).await;
     let device = rig.normal().await;

@@ -10,7 +10,7 @@ use crate::domain::{PortChain, SlotName, limits};
 use crate::hardware::{DeviceMode, DeviceRecord};
 use crate::host::Clock;
 use crate::sim::boot::Boot;
-use crate::sim::{Factory, UnitKind, UnitTruth};
+use crate::sim::{BusAction, Factory, UnitKind, UnitTruth};
 
 /// Units that a tester brings are numbered apart from the line's own.
 const BROUGHT_NUMBERS: u32 = 700_000;
@@ -168,6 +168,7 @@ impl<'a> Control<'a> {
     fn truth_of(&self, unit: &UnitTruth) -> Value {
         let identity = unit.identity();
         let events = unit.events();
+        let count = |is: fn(BusAction) -> bool| events.iter().filter(|event| is(event.action)).count();
         let mut document = json!({
             "unit": unit.number(),
             "model": identity.model.name,
@@ -176,7 +177,7 @@ impl<'a> Control<'a> {
             "born_imei": identity.imei.as_str(),
             "flashed": unit.is_flashed(),
             "starts": unit.starts(),
-            "erases_and_programs": events.iter().filter(|event| event.is_destructive()).count(),
+            "erases_and_programs": count(|action| matches!(action, BusAction::Erase(_) | BusAction::Program(_))),
             "idle_s": events.last().map(|last| self.clock.now().saturating_sub(last.at).as_secs()),
         });
         if let Some(found) = unit.inspect() {

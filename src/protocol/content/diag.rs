@@ -1,11 +1,11 @@
 //! One direction of a DIAG port: commands and their numbers are talk, what they carry is content.
 
 use super::{Kind, Span, push};
+use crate::protocol::diag::{FRAME_END, Refusal};
 
-const FLAG: u8 = 0x7e;
 const ESCAPE: u8 = 0x7d;
-/// The refusals, which repeat the request behind their first byte.
-const REFUSALS: [u8; 8] = [0x13, 0x14, 0x15, 0x16, 0x17, 0x18, 0x42, 0x47];
+/// The echo with which a module leaves for download mode, on the wire and without its end.
+const EDL_ECHO: [u8; 6] = [0x4b, 0x65, 0x01, 0x00, 0x54, 0x0f];
 /// The bytes of a frame that it is known by.
 const HEAD_BYTES: usize = 4;
 
@@ -15,9 +15,18 @@ pub(super) struct DiagSide {
     head: Vec<u8>,
     position: usize,
     is_escaped: bool,
+    /// Until the first end of a frame: what an echo of the way into download mode would go on with.
+    first: Option<&'static [u8]>,
 }
 
 impl DiagSide {
+    /// What comes from a module that others may have talked to before. It can begin in the midst of a frame, where a
+    /// byte of content looks like a command: until the first end of a frame nothing is talk but [`EDL_ECHO`], which
+    /// holds nothing, and which a trace that is played must have.
+    pub(super) fn inward() -> Self {
+        Self { first: Some(&EDL_ECHO), ..Self::default() }
+    }
+
     pub(super) fn take(&mut self, bytes: &[u8]) -> Vec<Span> {
         let mut spans: Vec<Span> = Vec::new();
         for byte in bytes {
@@ -31,9 +40,14 @@ impl DiagSide {
     }
 
     fn is_talk(&mut self, byte: u8) -> bool {
-        if byte == FLAG {
+        if byte == FRAME_END {
             *self = Self::default();
             return true;
+        }
+        if let Some(echo) = self.first {
+            let rest = echo.strip_prefix(&[byte]);
+            self.first = Some(rest.unwrap_or_default());
+            return rest.is_some();
         }
         if byte == ESCAPE && !self.is_escaped {
             self.is_escaped = true;
@@ -55,7 +69,7 @@ impl DiagSide {
 fn may_be_shown(head: &[u8], position: usize) -> bool {
     match head {
         _ if position == 0 => true,
-        [refusal, request @ ..] if REFUSALS.contains(refusal) => may_be_shown(request, position - 1),
+        [refusal, request @ ..] if Refusal::of(*refusal).is_some() => may_be_shown(request, position - 1),
         // NV items: the rest is the item.
         [0x26 | 0x27, ..] => position < 3,
         // The way into download mode.
@@ -78,7 +92,10 @@ mod tests {
 
     /// What is shown of bytes that arrive in pieces.
     fn shown(bytes: &[u8], piece: usize) -> Vec<u8> {
-        let mut side = DiagSide::default();
+        shown_by(DiagSide::default(), bytes, piece)
+    }
+
+    fn shown_by(mut side: DiagSide, bytes: &[u8], piece: usize) -> Vec<u8> {
         let mut out = Vec::new();
         for piece in bytes.chunks(piece) {
             let mut rest = piece;
@@ -111,6 +128,23 @@ mod tests {
             let path = EfsPath::new("/secret").expect("a path");
             assert_eq!(shown(&Efs(Subsystem::Standard).get(&path).frame(), piece), [0x4b, 0x13, 39, 0, 0x7e]);
             assert_eq!(shown(&encode(&[0x10, 1, 2, 3]), piece), [0x10, 0x7e], "a log frame may hold anything");
+        }
+    }
+
+    #[test]
+    fn what_begins_in_the_midst_of_a_frame_is_content_up_to_its_end() {
+        let build = encode(&[[0x7c; 13].as_slice(), b"RM520N"].concat());
+        let echo = encode(&ENTER_EDL);
+        assert_eq!(echo[..6], EDL_ECHO);
+        for piece in [1, 3, 1000] {
+            // Each looks like a command of which everything may be shown.
+            for secret in [[0x00; 20], [0x29; 20], [0x7c; 20]] {
+                let bytes = [&secret, [FRAME_END].as_slice(), &build].concat();
+                assert_eq!(shown_by(DiagSide::inward(), &bytes, piece), [&[FRAME_END], build.as_slice()].concat());
+            }
+            assert_eq!(shown_by(DiagSide::inward(), &echo, piece), echo);
+            let almost = [&echo[..5], [0x10, 0x0f, FRAME_END].as_slice()].concat();
+            assert_eq!(shown_by(DiagSide::inward(), &almost, piece), [&echo[..5], &[FRAME_END]].concat());
         }
     }
 

@@ -2,6 +2,7 @@
 
 use super::diag::DiagSide;
 use super::{Kind, Span, push};
+use crate::protocol::diag::FRAME_END;
 
 /// How a line that holds the value of an item begins.
 const ITEMS: [&[u8]; 2] = [b"+QNVFR:", b"+QNVR:"];
@@ -27,8 +28,8 @@ impl PortTap {
 
     /// Cuts what is written. The spans together are as long as it.
     pub fn take_out(&mut self, bytes: &[u8]) -> Vec<Span> {
-        if self.diag.is_none() && bytes.last() == Some(&0x7e) {
-            self.diag = Some(Default::default());
+        if self.diag.is_none() && bytes.last() == Some(&FRAME_END) {
+            self.diag = Some([DiagSide::default(), DiagSide::inward()]);
         }
         match &mut self.diag {
             Some([out, _]) => out.take(bytes),

@@ -102,6 +102,17 @@ fn answers_are_read_as_public_tools_read_them() {
         let answer = read.answer(&efs(4, &[&words(&[4, 8, 2, 0]), bad]));
         assert!(matches!(answer, Err(ReplyError::Malformed { .. })), "{bad:?}");
     }
+    let other = read.answer(&efs(4, &[&words(&[4, 0, -1, 9])]));
+    assert_eq!(other, Ok(None), "an error at another place");
+    let own = read.answer(&efs(4, &[&words(&[4, 8, -1, 9])])).expect_err("an error");
+    assert_eq!(own.errno(), Some(Errno::BAD_HANDLE));
+    let write = EFS.write(FileHandle(4), 8, b"ab").expect("short");
+    assert_eq!(write.answer(&efs(5, &[&words(&[4, 8, 2, 0])])), Ok(Some(2)));
+    for other in [words(&[4, 0, -1, 28]), words(&[5, 8, 2, 0, 0])] {
+        assert_eq!(write.answer(&efs(5, &[&other])), Ok(None), "of another place");
+    }
+    let own = write.answer(&efs(5, &[&words(&[4, 8, -1, 28])])).expect_err("an error");
+    assert_eq!(own.errno(), Some(Errno::NO_SPACE));
     let more = read.answer(&efs(4, &[&words(&[4, 8, 3, 0]), b"abc"]));
     assert!(matches!(more, Err(ReplyError::Malformed { .. })), "more than was asked for");
     let entry = |kind: i32, mode: i32, name: &[u8]| efs(12, &[&words(&[1, 2, 0, kind, mode, 9, 0, 0, 0]), name]);

@@ -1,6 +1,7 @@
 //! Why something is no XQCN file, or cannot become one.
 
 use crate::domain::limits;
+use crate::protocol::diag::efs::EfsPath;
 
 /// What is wrong with a file.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -73,12 +74,41 @@ pub enum XqcnWriteError {
     /// There is no place for the items of this subscription.
     #[error("an XQCN file has no place for NV items of subscription {0}")]
     Subscription(u16),
-    /// A text is longer than its length field can say.
-    #[error("a name of {bytes} bytes does not fit into an XQCN file")]
-    TooLong {
+    /// The features are longer than their length field can say.
+    #[error("features of {bytes} bytes do not fit into an XQCN file")]
+    Features {
+        /// How long they are.
+        bytes: usize,
+    },
+    /// The name is longer than any that is read.
+    #[error("a name of {chars} characters is longer than any that is read in an XQCN file")]
+    Name {
+        /// How long it is.
+        chars: usize,
+    },
+    /// The firmware or the tool is longer than any text that is kept, or would not be read as it is.
+    #[error(
+        "the name of a firmware or of a tool is more than {} printable characters: {found}",
+        limits::DEVICE_TEXT_CHARS_MAX
+    )]
+    Text {
+        /// How it would be read.
+        found: String,
+    },
+    /// A file is at the root, which is a directory.
+    #[error("a file has no name")]
+    Root,
+    /// A file is longer than any that is read.
+    #[error("{path}: {bytes} bytes are more than the {} of any file that is kept", limits::EFS_FILE_BYTES_MAX)]
+    File {
+        /// Its path.
+        path: EfsPath,
         /// How long it is.
         bytes: usize,
     },
+    /// There is more than is read of one file.
+    #[error("the XQCN file would have more than {} storages and streams", limits::XQCN_STREAMS_MAX)]
+    TooMany,
     /// It would be longer than any that is read.
     #[error("the XQCN file would be longer than {} bytes", limits::XQCN_BYTES_MAX)]
     TooLarge,

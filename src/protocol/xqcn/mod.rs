@@ -41,6 +41,8 @@ const VERSION: &str = "File_Version";
 const BACKUP_HEADER: [u8; 4] = [1, 0, 1, 1];
 const PROPERTIES_MAGIC: u32 = 0xdead_d00d;
 const FILE_VERSION: [u8; 6] = [2, 0, 0, 0, 0, 0];
+/// Longest name of a storage or stream, in characters.
+const NAME_CHARS_MAX: usize = 250;
 
 /// The sections that hold files. What each is for is the vendor's convention.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -9,8 +9,8 @@ use quick_xml::reader::Reader;
 use super::encoding::{decode, unhex};
 use super::error::{XqcnError, XqcnErrorKind as Kind};
 use super::{
-    ARRAYS, BACKUP_HEADER, CONFIGURATION, DATA, DIRECTORY, FEATURES, FILE_VERSION, ITEMS, PROPERTIES, PROPERTIES_MAGIC,
-    RECORD_BYTES, Section, VERSION, Xqcn, XqcnFile,
+    ARRAYS, BACKUP_HEADER, CONFIGURATION, DATA, DIRECTORY, FEATURES, FILE_VERSION, ITEMS, NAME_CHARS_MAX, PROPERTIES,
+    PROPERTIES_MAGIC, RECORD_BYTES, Section, VERSION, Xqcn, XqcnFile,
 };
 use crate::domain::limits::{
     DEVICE_TEXT_CHARS_MAX, EFS_FILE_BYTES_MAX, XQCN_BYTES_MAX, XQCN_DEPTH_MAX, XQCN_STREAMS_MAX, XQCN_UNKNOWN_MAX,
@@ -19,8 +19,6 @@ use crate::domain::text::{printable, printable_bytes};
 use crate::protocol::diag::efs::EfsPath;
 use crate::protocol::diag::nv::ItemKey;
 
-/// Longest name of a storage or stream, in characters.
-const NAME_CHARS_MAX: usize = 250;
 /// Most attributes of an element: name, length, value.
 const ATTRIBUTES_MAX: usize = 3;
 

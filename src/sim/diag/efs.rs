@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::{BAD_COMMAND, BAD_LENGTH, Store, SyncState};
-use crate::sim::efs::{Change, Items, NV_TREE, Node, NodeKind, is_hidden};
+use crate::sim::efs::{Change, Items, NV_TREE, Node, NodeKind, is_hidden, is_of_nv};
 use crate::sim::spec::Pacing;
 
 const DIRECTORIES_MAX: usize = 2;
@@ -88,7 +88,7 @@ impl<'a> Words<'a> {
             Err(ENAMETOOLONG)
         } else if !path.starts_with('/') || (path != "/" && path.ends_with('/')) || path.contains("//") {
             Err(EINVAL)
-        } else if path == NV_TREE || path.strip_prefix(NV_TREE).is_some_and(|rest| rest.starts_with('/')) {
+        } else if is_of_nv(path) {
             Err(EACCES)
         } else {
             Ok(path.to_owned())

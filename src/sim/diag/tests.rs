@@ -62,6 +62,15 @@ fn unknown_commands_are_refused_and_known_ones_name_the_build() {
 }
 
 #[test]
+fn an_item_that_is_longer_than_any_is_cut() {
+    let mut port = DiagPort::new(Pacing::Real);
+    let mut store = paper(0);
+    store.items.set("/nvm/num/1001", vec![7; 200]);
+    let answer = port.answer(&[[0x26, 0xe9, 0x03].as_slice(), &[0; 130]].concat(), &mut store, Duration::ZERO);
+    assert_eq!(answer, [[0x26, 0xe9, 0x03].as_slice(), &[7; 128], &[0, 0]].concat());
+}
+
+#[test]
 fn log_frames_come_between_answers() {
     let mut port = DiagPort::new(Pacing::Real);
     let mut store = paper(3);

@@ -112,6 +112,12 @@ pub fn subscriptions(model: &Model) -> u16 {
     if model.family == "mdm9x07" { 2 } else { 3 }
 }
 
+/// Whether a path belongs to NV items: these are reached by their numbers, as no other item has their length.
+#[must_use]
+pub fn is_of_nv(path: &str) -> bool {
+    path.strip_prefix(NV_TREE).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
 /// Whether an entry is left out of a listing, although it answers to its name: access lists do that on real modules.
 /// Here it is each RF item whose number leaves 3 when divided by 4.
 #[must_use]

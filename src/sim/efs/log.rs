@@ -7,7 +7,7 @@
 use crate::domain::PageRange;
 use crate::sim::nand::{Nand, NandError, PageState};
 
-use super::page::{Record, Superblock, records_of};
+use super::page::{Record, Superblock, record_count, records_of};
 use super::tree::{Items, Node, NodeKind};
 
 /// A generation with this many blocks more than its snapshot needs is compacted.
@@ -186,8 +186,10 @@ impl Log {
     /// Stores a node, or takes it away.
     pub(super) fn store(&mut self, nand: &mut Nand, path: &str, node: Option<&Node>) -> Result<(), EfsError> {
         let per_block = nand.geometry().pages_per_block as usize;
-        if self.next.is_none() {
-            let records = |(path, node): (&str, &Node)| records_of(path, node, nand.geometry()).len();
+        let records = |(path, node): (&str, &Node)| record_count(path, node, nand.geometry());
+        let left = self.next.map_or(0, |next| per_block - usize::try_from(next).unwrap_or_default() % per_block);
+        // Whether a block happens to be full in between cannot be waited for: a node has more than one record.
+        if left < node.map_or(1, |node| records((path, node))) {
             let snapshot_blocks = self.items.nodes().map(records).sum::<usize>() / (per_block - 1) + 1;
             if self.blocks.len() >= snapshot_blocks + EXTRA_BLOCKS_MAX {
                 let items = self.items.clone();

@@ -12,7 +12,7 @@ mod tree;
 
 pub use items::{
     BOOTS_PATH, BandKey, CFUN_PATH, IMEI_PATH, NV_DIRECTORY, NV_TREE, RF_DIRECTORY, SERIAL_PATH, encode_bands,
-    encode_imei, is_hidden, nv_item_bytes, subscription_directory, subscriptions,
+    encode_imei, is_hidden, is_of_nv, nv_item_bytes, subscription_directory, subscriptions,
 };
 pub use log::EfsError;
 use log::Log;
@@ -100,17 +100,21 @@ pub(super) fn format(nand: &mut Nand, map: &FlashMap, items: &Items) -> Result<(
 /// model's defaults, and one without calibration also replaces the golden copy: after such a boot only a backup from
 /// outside helps.
 pub(super) fn start(nand: &mut Nand, map: &FlashMap, model: &Model) -> Result<Mounted, EfsError> {
-    let mut mounted = mount(nand, map)?;
-    if mounted.state == EfsState::Lost {
-        mounted.items = Items::defaults(model);
-        format(nand, map, &mounted.items)?;
-    } else if mounted.state == EfsState::Skeleton && is_golden(nand, map)? {
-        Log::format(nand, range(map, GOLDEN)?, &mounted.items)?;
+    let found = Log::mount(nand, range(map, EFS)?)?;
+    let state = found.as_ref().map_or(EfsState::Lost, |log| state_of(&log.items));
+    let mut log = match found {
+        Some(log) => log,
+        None => {
+            format(nand, map, &Items::defaults(model))?;
+            Log::mount(nand, range(map, EFS)?)?.ok_or(EfsError::Lost)?
+        }
+    };
+    if state == EfsState::Skeleton && is_golden(nand, map)? {
+        Log::format(nand, range(map, GOLDEN)?, &log.items)?;
     }
-    let boots = mounted.items.boots().wrapping_add(1).to_le_bytes();
-    write(nand, map, BOOTS_PATH, Some(&boots))?;
-    mounted.items.set(BOOTS_PATH, boots.to_vec());
-    Ok(mounted)
+    let boots = log.items.boots().wrapping_add(1).to_le_bytes().to_vec();
+    log.store(nand, BOOTS_PATH, Some(&Node { kind: NodeKind::Item, data: boots }))?;
+    Ok(Mounted { state, items: log.items })
 }
 
 fn is_golden(nand: &Nand, map: &FlashMap) -> Result<bool, EfsError> {

@@ -98,6 +98,20 @@ pub(super) const fn room(geometry: Geometry) -> usize {
     geometry.page_bytes as usize - RECORD_HEADER_BYTES
 }
 
+/// Bytes of an ordinary file that one record holds.
+const fn piece_bytes(path: &str, geometry: Geometry) -> usize {
+    let bytes = room(geometry).saturating_sub(path.len() + NUMBER_BYTES);
+    if bytes == 0 { 1 } else { bytes }
+}
+
+/// How many records put a node in place.
+pub(super) const fn record_count(path: &str, node: &Node, geometry: Geometry) -> usize {
+    match node.kind {
+        NodeKind::File if !node.data.is_empty() => node.data.len().div_ceil(piece_bytes(path, geometry)),
+        _ => 1,
+    }
+}
+
 /// The records that put a node in place, to be written one after the other. An item that is longer than a page gives
 /// one that cannot be encoded.
 pub(super) fn records_of(path: &str, node: &Node, geometry: Geometry) -> Vec<Record> {
@@ -106,8 +120,7 @@ pub(super) fn records_of(path: &str, node: &Node, geometry: Geometry) -> Vec<Rec
         NodeKind::Item => vec![Record::Item { path, data: node.data.clone() }],
         NodeKind::Directory => vec![Record::Directory { path }],
         NodeKind::File => {
-            let piece_bytes = room(geometry).saturating_sub(path.len() + NUMBER_BYTES).max(1);
-            let mut pieces: Vec<Vec<u8>> = node.data.chunks(piece_bytes).map(<[u8]>::to_vec).collect();
+            let mut pieces: Vec<Vec<u8>> = node.data.chunks(piece_bytes(&path, geometry)).map(<[u8]>::to_vec).collect();
             let data = pieces.pop().unwrap_or_default();
             let count = u32::try_from(pieces.len()).unwrap_or(u32::MAX);
             let piece = |(index, data)| Record::Piece { path: path.clone(), index, data };
@@ -231,6 +244,16 @@ mod tests {
         assert_eq!(&page[16..28], &[64, 0, 0, 0, 0, 8, 0, 0, 136, 0, 0, 0]);
         assert_eq!(Superblock::decode(&page, GEOMETRY), Some(Superblock { generation: 3, index: 1 }));
         assert_eq!(Superblock::decode(&page, Geometry { page_bytes: 4096, ..GEOMETRY }), None);
+    }
+
+    #[test]
+    fn records_are_counted_without_being_made() {
+        for bytes in [0, 1, 2021, 2022, 2023, 2 * 2022, 2 * 2022 + 1] {
+            for kind in [NodeKind::Item, NodeKind::File, NodeKind::Directory] {
+                let node = Node { kind, data: vec![0; bytes] };
+                assert_eq!(record_count("/f", &node, GEOMETRY), records_of("/f", &node, GEOMETRY).len(), "{bytes}");
+            }
+        }
     }
 
     #[test]

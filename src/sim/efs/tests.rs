@@ -168,6 +168,29 @@ fn long_files_directories_and_all_subscriptions_survive_compactions() {
 }
 
 #[test]
+fn files_of_many_records_never_fill_the_partition() {
+    let (mut nand, map, _) = module("EG25-G");
+    let range = map.range("efs2").expect("a partition");
+    // Where the first one begins decides whether one ever ends together with a block.
+    for records in [21, 42, 63, 64, 126] {
+        let mut file = Node { kind: NodeKind::File, data: vec![0x5a; records * (nand.page_bytes() - 40)] };
+        assert_eq!(records_of("/long", &file, nand.geometry()).len(), records);
+        let mut log = Log::mount(&nand, range).expect("a mount").expect("a file system");
+        let mut written = 0;
+        for round in 0_u32.. {
+            file.data[..4].copy_from_slice(&round.to_le_bytes());
+            let stored = log.store(&mut nand, "/long", Some(&file));
+            stored.unwrap_or_else(|error| panic!("{records} records at a time, {written} in all: {error}"));
+            written += records as u64;
+            if written > range.pages {
+                break;
+            }
+        }
+        assert_eq!(items(&nand, &map).get("/long"), Some(file.data.as_slice()));
+    }
+}
+
+#[test]
 fn a_file_that_was_torn_is_the_one_of_before() {
     let (mut nand, map, _) = module("EG25-G");
     let range = map.range("efs2").expect("a partition");

@@ -8,7 +8,7 @@ use crate::host::Clock;
 use crate::protocol::diag::efs::{DirectoryHandle, Efs, EfsPath, FileHandle, Subsystem};
 use crate::protocol::diag::nv::{self, ItemData, ItemKey};
 use crate::protocol::diag::{
-    self, DEFAULT_PASSWORD, DEFAULT_UNLOCK_CODE, Deframer, FRAME_END, Mode, NvStatus, ReplyError, Request,
+    self, DEFAULT_PASSWORD, DEFAULT_UNLOCK_CODE, Deframer, FRAME_END, Mode, NvStatus, Refusal, ReplyError, Request,
 };
 
 /// How long one answer may take; real modules need a few milliseconds.
@@ -177,6 +177,9 @@ impl DiagSession {
     /// Listens until the module has answered a question that was never asked before.
     async fn fall_in_step(&mut self) -> Result<(), DiagFailure> {
         for _ in 0..ATTEMPTS {
+            // Half a frame may be on its way to the module; an empty one ends it. It comes before anything is read, because
+            // it also tells whoever listens on the port what is spoken on it.
+            self.port.write(&[FRAME_END]).await?;
             self.drain(RETRY_PAUSE).await?;
             self.probe = self.probe.checked_add(1).unwrap_or(*PROBE_ITEMS.start());
             let probe = nv::read(ItemKey::of_module(self.probe));
@@ -190,13 +193,13 @@ impl DiagSession {
     }
 
     async fn hear_probe(&mut self, probe: &Request<ItemData>) -> Result<(), DiagFailure> {
-        // Half a frame may be on its way; an empty one ends it.
-        self.port.write(&[&[FRAME_END], probe.frame().as_slice()].concat()).await?;
+        self.port.write(&probe.frame()).await?;
         let key = &probe.payload()[..3];
         loop {
             let frame = self.hear().await?;
             // The answer, or the refusal that repeats the question.
-            if frame.starts_with(key) || frame.get(1..).is_some_and(|refused| refused.starts_with(key)) {
+            let refused = frame.split_first().filter(|(first, _)| Refusal::of(**first).is_some());
+            if frame.starts_with(key) || refused.is_some_and(|(_, refused)| refused.starts_with(key)) {
                 return Ok(());
             }
         }
@@ -328,13 +331,11 @@ impl DiagSession {
     }
 }
 
-/// Whether the module did what was asked; its saying no is no failure.
+/// Whether the module did what was asked. That it says no is no failure, whatever the words.
 fn accepted(answer: Result<(), DiagFailure>) -> Result<bool, DiagFailure> {
     match answer {
         Ok(()) => Ok(true),
-        Err(DiagFailure::Reply(ReplyError::Denied { .. } | ReplyError::Efs { .. } | ReplyError::Refused { .. })) => {
-            Ok(false)
-        }
+        Err(DiagFailure::Reply(_)) => Ok(false),
         Err(error) => Err(error),
     }
 }

@@ -176,12 +176,13 @@ impl Efs {
         })
     }
 
-    /// Begins the conversation: windows, versions and features, of which nothing has to be kept.
+    /// Begins the conversation: windows, versions and features, of which nothing has to be kept, however many of them
+    /// a module gives.
     #[must_use]
     pub fn hello(self) -> Request<()> {
         let words: [u32; 10] = [0x10_0000, 0x10_0000, 0x10_0000, 0x10_0000, 0x10_0000, 0x10_0000, 1, 1, 1, 0xffff_ffff];
         let body: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
-        self.request("EFS hello", 0, &[&body], |body| body.array::<40>().map(|_| Some(())))
+        self.request("EFS hello", 0, &[&body], |_| Ok(Some(())))
     }
 
     /// Asks for the file system's limits.
@@ -229,11 +230,11 @@ impl Efs {
         let wanted = bytes_max.min(EFS_TRANSFER_BYTES_MAX);
         let parts: [&[u8]; 3] = [&handle.0.to_le_bytes(), &wanted.to_le_bytes(), &offset.to_le_bytes()];
         self.request("EFS read", 4, &parts, move |body| {
-            let (found, at, bytes) = (body.i32()?, body.u32()?, body.i32()?);
-            body.errno()?;
-            if (found, at) != (handle.0, offset) {
+            if (body.i32()?, body.u32()?) != (handle.0, offset) {
                 return Ok(None);
             }
+            let bytes = body.i32()?;
+            body.errno()?;
             let data = body.rest();
             if usize::try_from(bytes) != Ok(data.len()) || data.len() > wanted as usize {
                 return Err(body.malformed("its length is not what it says or more than was asked for"));
@@ -254,12 +255,12 @@ impl Efs {
         }
         let parts: [&[u8]; 3] = [&handle.0.to_le_bytes(), &offset.to_le_bytes(), data];
         Ok(self.request("EFS write", 5, &parts, move |body| {
-            let (found, at, written) = (body.i32()?, body.u32()?, body.i32()?);
-            body.errno()?;
-            body.end()?;
-            if (found, at) != (handle.0, offset) {
+            if (body.i32()?, body.u32()?) != (handle.0, offset) {
                 return Ok(None);
             }
+            let written = body.i32()?;
+            body.errno()?;
+            body.end()?;
             match u32::try_from(written) {
                 Ok(written) if written as usize <= bytes => Ok(Some(written)),
                 _ => Err(body.malformed("it wrote more than was sent")),

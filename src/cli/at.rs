@@ -5,25 +5,24 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Status, complain, line, print, start};
-use crate::config::Station;
+use super::{Status, complain, line, print, start, wrapped};
+use crate::config::SlotConfig;
+use crate::controller::{AtSession, SessionError};
 use crate::domain::text::printable;
-use crate::hardware::{AtPort, Bus, DeviceKey, DeviceMode, DeviceRecord};
+use crate::hardware::{Bus, DeviceKey, DeviceMode, DeviceRecord, HardwareError};
 use crate::host::{Clock, Disk, OsDisk};
-use crate::protocol::at::{Exchange, Final, Reply, is_reading_command, reading_commands};
+use crate::protocol::at::{Final, Reply, is_reading_command, reading_commands};
 
 /// How long the module may take to reply, in station time: some commands look at the network.
 const REPLY_LIMIT: Duration = Duration::from_secs(30);
 /// How long it may take to be ready, and to answer `AT`, in station time.
 const READY_LIMIT: Duration = Duration::from_secs(90);
-/// The pause before `AT` is repeated.
+/// The pause before a module that may still be starting is looked for again, in station time.
 const RETRY: Duration = Duration::from_secs(1);
 /// Longest line that is shown, in characters.
 const LINE_CHARS: usize = 2048;
 /// Longest part of a refused command that is shown, in characters.
 const SHOWN_CHARS: usize = 80;
-/// Width of the lines of a help, in characters.
-const WIDTH: usize = 78;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct AtArguments {
@@ -50,18 +49,18 @@ fn attempt(arguments: &AtArguments) -> Result<Status, Status> {
     })?;
     let disk: Arc<dyn Disk> = Arc::new(OsDisk::new());
     let station = start::station(disk.as_ref(), &arguments.station)?;
-    if !station.slots.iter().any(|slot| slot.name.as_str() == arguments.slot) {
+    let Some(slot) = station.slots.iter().find(|slot| slot.name.as_str() == arguments.slot) else {
         let names: Vec<&str> = station.slots.iter().map(|slot| slot.name.as_str()).collect();
         let slot = printable(&arguments.slot, 40);
         complain(format!("error: the station has no slot {slot}\nhelp: its slots are {}", names.join(", ")));
         return Err(Status::Refused);
-    }
+    };
     let runtime = start::runtime()?;
     let state = arguments.state.clone().unwrap_or_else(|| station.state.clone());
     let asked = runtime.block_on(async {
         let quiet = line::Quiet::start(&station, &disk, &state).await?;
         let module = Module { bus: quiet.bus.as_ref(), clock: &quiet.clock, comes: quiet.carried() > 0 };
-        let reply = module.ask(&station, &arguments.slot, &arguments.command).await;
+        let reply = module.ask(slot, &arguments.command).await;
         quiet.stop();
         reply
     });
@@ -84,16 +83,8 @@ fn refusal(command: &str, why: &str) -> String {
     let mut text = format!("error: {} is not sent: {why}\n", printable(command, SHOWN_CHARS));
     text.push_str("help: one command that is known to read may be asked:");
     for allowed in reading_commands() {
-        let mut column = usize::MAX;
-        for word in allowed.split(' ') {
-            if column.saturating_add(word.len()) >= WIDTH {
-                text.push_str(if column == usize::MAX { "\n " } else { "\n   " });
-                column = if column == usize::MAX { 1 } else { 3 };
-            }
-            text.push(' ');
-            text.push_str(word);
-            column += word.len() + 1;
-        }
+        text.push('\n');
+        text.push_str(&wrapped(&format!("  {allowed}"), 4));
     }
     text
 }
@@ -108,36 +99,53 @@ struct Module<'a> {
 
 impl Module<'_> {
     /// Sends one command to the module in a slot.
-    async fn ask(&self, station: &Station, slot: &str, command: &str) -> Result<Reply, String> {
+    async fn ask(&self, slot: &SlotConfig, command: &str) -> Result<Reply, String> {
         // Here too, so that no caller can leave it out.
         is_reading_command(command)?;
-        let (bus, clock) = (self.bus, self.clock);
-        let deadline = clock.deadline(READY_LIMIT);
+        let deadline = self.clock.deadline(READY_LIMIT);
         loop {
-            let listing = bus.list().await.map_err(|error| error.to_string())?;
-            let why = match module(station, slot, &listing.devices) {
-                Ok((key, interface)) => match open(bus, clock, &key, interface, deadline).await {
-                    Ok(mut port) => return exchange(port.as_mut(), clock, command, REPLY_LIMIT).await,
-                    Err(why) => format!("slot {slot}: {why}"),
+            let listing = self.bus.list().await.map_err(|error| error.to_string())?;
+            let why = match module(slot, &listing.devices) {
+                Ok((key, interface)) => match self.open(&key, interface, deadline).await {
+                    Ok(mut session) => {
+                        let reply = session.command(command).await;
+                        return reply.map_err(|error| format!("slot {}: {}", slot.name, clause(error)));
+                    }
+                    Err(error) => format!("slot {}: {}", slot.name, clause(error)),
                 },
                 Err(why) => why,
             };
-            if !self.comes || clock.now() >= deadline {
+            if !self.comes || self.clock.now() >= deadline {
                 return Err(why);
             }
-            clock.sleep(RETRY).await;
+            self.clock.sleep(RETRY).await;
         }
+    }
+
+    /// Opens an AT port, and repeats `AT` until it is answered.
+    async fn open(&self, key: &DeviceKey, interface: u8, deadline: Duration) -> Result<AtSession, SessionError> {
+        let port = self.bus.open_port(key, interface).await?;
+        let mut session = AtSession::new(port, self.clock.clone(), REPLY_LIMIT);
+        session.synchronise(deadline).await?;
+        Ok(session)
+    }
+}
+
+/// Why a conversation broke off, as a clause.
+fn clause(error: SessionError) -> String {
+    match error {
+        SessionError::Gone => HardwareError::Gone.to_string(),
+        SessionError::Busy => HardwareError::Busy.to_string(),
+        SessionError::Silent(what) => what.to_owned(),
+        SessionError::Usb(what) => what,
+        SessionError::Failed(failure) => failure.detail,
     }
 }
 
 /// The one module in normal mode at a slot's port chains, and the number of its AT port.
-fn module(station: &Station, slot: &str, devices: &[DeviceRecord]) -> Result<(DeviceKey, u8), String> {
-    let wanted = station.slots.iter().find(|wanted| wanted.name.as_str() == slot);
-    let wanted = wanted.ok_or_else(|| format!("the station has no slot {slot}"))?;
-    let is_here = |device: &&DeviceRecord| {
-        device.key.chain == wanted.usb2 || wanted.usb3.as_ref().is_some_and(|chain| *chain == device.key.chain)
-    };
-    let here: Vec<&DeviceRecord> = devices.iter().filter(is_here).collect();
+fn module(slot: &SlotConfig, devices: &[DeviceRecord]) -> Result<(DeviceKey, u8), String> {
+    let here: Vec<&DeviceRecord> = devices.iter().filter(|device| slot.is_at(&device.key.chain)).collect();
+    let slot = &slot.name;
     match here.as_slice() {
         [] => Err(format!("slot {slot} is empty")),
         [device] => match device.mode() {
@@ -149,46 +157,6 @@ fn module(station: &Station, slot: &str, devices: &[DeviceRecord]) -> Result<(De
         },
         _ => Err(format!("slot {slot} shows two devices")),
     }
-}
-
-/// Opens an AT port, and repeats `AT` until it is answered.
-async fn open(
-    bus: &dyn Bus,
-    clock: &Clock,
-    key: &DeviceKey,
-    interface: u8,
-    deadline: Duration,
-) -> Result<Box<dyn AtPort>, String> {
-    let mut port = bus.open_port(key, interface).await.map_err(|error| error.to_string())?;
-    loop {
-        match exchange(port.as_mut(), clock, "AT", RETRY).await {
-            Ok(reply) if reply.result == Final::Ok => return Ok(port),
-            Ok(_) => {}
-            Err(why) if clock.now() >= deadline => return Err(why),
-            Err(_) => {}
-        }
-        if clock.now() >= deadline {
-            return Err("no answer to AT".to_owned());
-        }
-        clock.sleep(RETRY).await;
-    }
-}
-
-async fn exchange(port: &mut dyn AtPort, clock: &Clock, command: &str, limit: Duration) -> Result<Reply, String> {
-    let converse = async {
-        let mut exchange = Exchange::new(command);
-        port.write(&exchange.request()).await.map_err(|error| error.to_string())?;
-        let mut buffer = [0; 1024];
-        loop {
-            let length = port.read(&mut buffer).await.map_err(|error| error.to_string())?;
-            match exchange.feed(&buffer[..length]) {
-                Ok(Some(reply)) => return Ok(reply),
-                Ok(None) => {}
-                Err(error) => return Err(error.to_string()),
-            }
-        }
-    };
-    clock.timeout(limit, converse).await.unwrap_or_else(|_| Err(format!("no reply to {command} in time")))
 }
 
 /// The reply as a terminal would have shown it, without what the module said unasked.
@@ -210,11 +178,12 @@ fn words(reply: &Reply) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::VecDeque;
     use std::path::Path;
 
     use super::super::prepare;
     use super::*;
-    use crate::hardware::{BoxFuture, BulkPipe, Endpoint, EndpointKind, HardwareError, Interface, Listing, Speed};
+    use crate::hardware::{AtPort, BoxFuture, BulkPipe, Endpoint, EndpointKind, Interface, Listing, Speed};
     use crate::host::{MemoryDisk, Random};
     use crate::sim::Factory;
 
@@ -230,26 +199,27 @@ mod tests {
             clock.sleep(RETRY).await;
         }
         let listing = bus.list().await.expect("a listing");
-        let is_at = |slot: &&crate::config::SlotConfig| {
-            let chain = &listing.devices[0].key.chain;
-            slot.usb2 == *chain || slot.usb3.as_ref() == Some(chain)
-        };
-        let slot = station.slots.iter().find(is_at).expect("it is in a slot").name.as_str();
+        let chain = &listing.devices[0].key.chain;
+        let slot = station.slots.iter().find(|slot| slot.is_at(chain)).expect("it is in a slot");
         let module = Module { bus: bus.as_ref(), clock: &clock, comes: true };
-        let reply = module.ask(&station, slot, "AT+CGSN").await.expect("a reply");
+        let reply = module.ask(slot, "AT+CGSN").await.expect("a reply");
         assert_eq!(reply.result, Final::Ok);
         let imei = reply.lines.first().expect("a line").clone();
         assert!(imei.len() == 15 && imei.bytes().all(|byte| byte.is_ascii_digit()), "{imei}");
         assert_eq!(words(&reply), format!("{imei}\nOK\n"));
         for chain in ["AT+CGSN;+CFUN=0", "AT+EGMR=1,7,\"490154203237518\"", "AT+QPRTPARA=3"] {
-            module.ask(&station, slot, chain).await.expect_err("it writes");
+            module.ask(slot, chain).await.expect_err("it writes");
         }
-        let empty = station.slots.iter().find(|other| other.name.as_str() != slot).expect("two slots");
+        let empty = station.slots.iter().find(|other| other.name != slot.name).expect("two slots");
         let nobody = Module { comes: false, ..module };
-        let why = nobody.ask(&station, empty.name.as_str(), "AT+CGSN").await.expect_err("it is empty");
+        let why = nobody.ask(empty, "AT+CGSN").await.expect_err("it is empty");
         assert!(why.ends_with("is empty"), "{why}");
         factory.stop();
     }
+
+    /// The classes of a module's interfaces in normal mode.
+    const NORMAL: [(u8, u8, u8); 5] = [(255, 255, 255), (255, 0, 0), (255, 0, 0), (255, 0, 0), (255, 255, 255)];
+
     fn record(chain: &crate::domain::PortChain, id: (u16, u16), interfaces: &[(u8, u8, u8)]) -> DeviceRecord {
         let endpoint = |address| Endpoint { address, kind: EndpointKind::Bulk, packet_bytes: 512 };
         let interface = |(number, class): (u8, &(u8, u8, u8))| Interface {
@@ -274,25 +244,23 @@ mod tests {
     fn what_is_in_the_slot_instead_of_a_module_that_runs_is_named() {
         let station = prepare::station(&OsDisk::new(), Path::new("stations/demo.yaml")).expect("it is good");
         let [first, second] = [0, 1].map(|slot: usize| station.slots[slot].usb2.clone());
-        let normal = [(255, 255, 255), (255, 0, 0), (255, 0, 0), (255, 0, 0), (255, 255, 255)];
         let here = |id, interfaces: &[(u8, u8, u8)]| vec![record(&first, id, interfaces)];
-        let slot = station.slots[0].name.as_str();
-        let (key, interface) = module(&station, slot, &here((0x2c7c, 0x0125), &normal)).expect("a module");
+        let slot = &station.slots[0];
+        let (key, interface) = module(slot, &here((0x2c7c, 0x0125), &NORMAL)).expect("a module");
         assert_eq!((key.chain, interface), (first.clone(), 2));
-        let twice = [here((0x2c7c, 0x0125), &normal), here((0x05c6, 0x9008), &[(255, 255, 17)])].concat();
+        let twice = [here((0x2c7c, 0x0125), &NORMAL), here((0x05c6, 0x9008), &[(255, 255, 17)])].concat();
         for (devices, why) in [
             (Vec::new(), "is empty"),
-            (vec![record(&second, (0x2c7c, 0x0125), &normal)], "is empty"),
+            (vec![record(&second, (0x2c7c, 0x0125), &NORMAL)], "is empty"),
             (here((0x05c6, 0x9008), &[(255, 255, 17)]), "is in download mode and has no AT port"),
             (here((0x05c6, 0x900e), &[(255, 255, 17)]), "has crashed and has no AT port"),
             (here((0x2c7c, 0x0125), &[]), "the kernel did not configure the module"),
             (here((0x0781, 0x5567), &[(8, 6, 80)]), "is no known module"),
             (twice, "shows two devices"),
         ] {
-            let said = module(&station, slot, &devices).expect_err("there is none to ask");
-            assert!(said.contains(why) && said.contains(slot), "{said}: {why}");
+            let said = module(slot, &devices).expect_err("there is none to ask");
+            assert!(said.contains(why) && said.contains(slot.name.as_str()), "{said}: {why}");
         }
-        assert!(module(&station, "Z9", &[]).expect_err("no such slot").contains("no slot Z9"));
     }
 
     /// A bus that nobody may use.
@@ -322,8 +290,72 @@ mod tests {
         let station = prepare::station(&OsDisk::new(), Path::new("stations/demo.yaml")).expect("it is good");
         let module = Module { bus: &Untouchable, clock: &Clock::real(), comes: true };
         for command in ["AT+CFUN=5", "AT+CFUN?;+CFUN=5", "AT+CFUN?\rAT+CFUN=5", "AT&F", "A/", "", "AT+QPOWD"] {
-            module.ask(&station, "A1", command).await.expect_err("it is refused");
+            module.ask(&station.slots[0], command).await.expect_err("it is refused");
         }
+    }
+
+    /// A module in a slot that was busy when it was first asked: its answer to the first `AT` comes late.
+    #[derive(Debug)]
+    struct Busy {
+        device: DeviceRecord,
+        clock: Clock,
+    }
+
+    impl Bus for Busy {
+        fn list(&self) -> BoxFuture<'_, Result<Listing, HardwareError>> {
+            Box::pin(async { Ok(Listing { devices: vec![self.device.clone()], hubs: Vec::new() }) })
+        }
+
+        fn hints(&self) -> tokio::sync::watch::Receiver<u64> {
+            unreachable!("nothing is waited for")
+        }
+
+        fn open_bulk<'a>(&'a self, _: &'a DeviceKey, _: u8) -> BoxFuture<'a, Result<Box<dyn BulkPipe>, HardwareError>> {
+            unreachable!("a pipe is opened")
+        }
+
+        fn open_port<'a>(&'a self, _: &'a DeviceKey, _: u8) -> BoxFuture<'a, Result<Box<dyn AtPort>, HardwareError>> {
+            let port = BusyPort { clock: self.clock.clone(), answers: VecDeque::new(), is_busy: true };
+            Box::pin(async { Ok(Box::new(port) as Box<dyn AtPort>) })
+        }
+    }
+
+    /// Its port: what it will say, and when, in station time.
+    #[derive(Debug)]
+    struct BusyPort {
+        clock: Clock,
+        answers: VecDeque<(Duration, &'static str)>,
+        is_busy: bool,
+    }
+
+    impl AtPort for BusyPort {
+        fn read<'a>(&'a mut self, buffer: &'a mut [u8]) -> BoxFuture<'a, Result<usize, HardwareError>> {
+            Box::pin(async move {
+                let Some((at, answer)) = self.answers.front().copied() else { return std::future::pending().await };
+                self.clock.sleep_until(at).await;
+                self.answers.pop_front();
+                buffer[..answer.len()].copy_from_slice(answer.as_bytes());
+                Ok(answer.len())
+            })
+        }
+
+        fn write<'a>(&'a mut self, bytes: &'a [u8]) -> BoxFuture<'a, Result<(), HardwareError>> {
+            let delay = Duration::from_millis(if std::mem::take(&mut self.is_busy) { 1400 } else { 20 });
+            let answer = if bytes == b"AT\r" { "\r\nOK\r\n" } else { "\r\n490154203237518\r\n\r\nOK\r\n" };
+            self.answers.push_back((self.clock.deadline(delay), answer));
+            Box::pin(async { Ok(()) })
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_late_answer_to_at_is_not_taken_for_the_reply_to_the_command() {
+        let station = prepare::station(&OsDisk::new(), Path::new("stations/demo.yaml")).expect("it is good");
+        let slot = &station.slots[0];
+        let clock = Clock::simulated("2026-01-01T00:00:00Z".parse().expect("a time"));
+        let bus = Busy { device: record(&slot.usb2, (0x2c7c, 0x0125), &NORMAL), clock: clock.clone() };
+        let module = Module { bus: &bus, clock: &clock, comes: false };
+        let reply = module.ask(slot, "AT+CGSN").await.expect("a reply");
+        assert_eq!(words(&reply), "490154203237518\nOK\n");
     }
 
     #[test]

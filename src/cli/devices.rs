@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::{Status, complain, line, print, print_json, start};
-use crate::config::{HardwareKind, Station};
+use crate::config::{HardwareKind, SlotConfig, Station};
 use crate::domain::text::printable;
 use crate::domain::{PortChain, Side};
 use crate::hardware::{DeviceMode, DeviceRecord, HubRecord, Listing};
@@ -86,7 +86,7 @@ fn positions<'a>(station: Option<&'a Station>, listing: &'a Listing) -> BTreeMap
         all.entry(&device.key.chain).or_default().device = Some(device);
     }
     for slot in station.iter().flat_map(|station| &station.slots) {
-        for chain in std::iter::once(&slot.usb2).chain(&slot.usb3) {
+        for chain in slot.chains() {
             all.entry(chain).or_default().slot = Some(slot.name.as_str());
         }
     }
@@ -141,19 +141,18 @@ fn document(station: Option<&Station>, listing: &Listing) -> serde_json::Value {
             "mode": mode(device),
         })
     };
-    let at = |chains: &[&PortChain]| -> Vec<serde_json::Value> {
-        listing.devices.iter().filter(|found| chains.contains(&&found.key.chain)).map(device).collect()
+    let at = |slot: &SlotConfig| -> Vec<serde_json::Value> {
+        listing.devices.iter().filter(|found| slot.is_at(&found.key.chain)).map(device).collect()
     };
     let slots = station.map(|station| &station.slots[..]).unwrap_or_default();
-    let owned: Vec<&PortChain> = slots.iter().flat_map(|slot| std::iter::once(&slot.usb2).chain(&slot.usb3)).collect();
-    let others = listing.devices.iter().filter(|found| !owned.contains(&&found.key.chain));
+    let others = listing.devices.iter().filter(|found| !slots.iter().any(|slot| slot.is_at(&found.key.chain)));
     serde_json::json!({
         "station": station.map(|station| &station.name),
         "slots": slots.iter().map(|slot| serde_json::json!({
             "slot": slot.name,
             "usb2": slot.usb2,
             "usb3": slot.usb3,
-            "devices": at(&std::iter::once(&slot.usb2).chain(&slot.usb3).collect::<Vec<_>>()),
+            "devices": at(slot),
         })).collect::<Vec<_>>(),
         "others": others.map(device).collect::<Vec<_>>(),
         "hubs": listing.hubs.iter().map(|hub| serde_json::json!({

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::{Status, print, print_json, reserve, start};
+use super::{Status, complain, print, print_json, reserve, start};
 use crate::config::{HardwareKind, Station};
 use crate::domain::PortChain;
 use crate::hardware::SlotPower;
@@ -62,7 +62,7 @@ fn attempt(arguments: &DoctorArguments) -> Result<Status, Status> {
     if let Some(station) = &station {
         checks.extend(records(disk.as_ref(), station, Clock::real().wall()));
         if is_real {
-            checks.push(power(disk.as_ref(), station, arguments.switch_power));
+            checks.push(power(disk.as_ref(), station, arguments.switch_power)?);
         }
     }
     let is_fit = checks.iter().all(|check| check.verdict != Verdict::Finding);
@@ -71,13 +71,29 @@ fn attempt(arguments: &DoctorArguments) -> Result<Status, Status> {
     } else {
         print(&words(&checks, is_fit));
     }
-    Ok(if is_fit { Status::Good } else { Status::NotAllGood })
+    let status = status(&checks, arguments.switch_power);
+    if status == Status::Stuck {
+        complain("error: no supply was switched, see `power`");
+    }
+    Ok(status)
+}
+
+/// A host that is not fit is told first; what was asked for and not done comes after it.
+fn status(checks: &[Check], switch: bool) -> Status {
+    let was_not_switched = |check: &Check| check.name == "power" && check.verdict == Verdict::Unknown;
+    if checks.iter().any(|check| check.verdict == Verdict::Finding) {
+        Status::NotAllGood
+    } else if switch && checks.iter().any(was_not_switched) {
+        Status::Stuck
+    } else {
+        Status::Good
+    }
 }
 
 fn ports(station: &Station) -> Vec<SlotPorts> {
     let ports = |slot: &crate::config::SlotConfig| SlotPorts {
         name: slot.name.as_str().to_owned(),
-        chains: std::iter::once(&slot.usb2).chain(&slot.usb3).cloned().collect(),
+        chains: slot.chains().cloned().collect(),
     };
     station.slots.iter().map(ports).collect()
 }
@@ -92,9 +108,18 @@ fn records(disk: &dyn Disk, station: &Station, now: Timestamp) -> Vec<Check> {
         all.push(Check::good("ledger", "none yet"));
     } else {
         let verified = ledger::verify(disk, &directory);
+        last = verified.as_ref().ok().and_then(|report| report.last);
         all.push(match verified {
             Ok(report) => match report.difference {
                 None => Check::good("ledger", format!("unaltered, {} entries", report.entries)),
+                // A crash leaves it, and a station at work is seen so in between.
+                Some(difference) if difference.is_torn_end => Check::good(
+                    "ledger",
+                    format!(
+                        "unaltered, {} entries; its last line is cut off; the next start repairs it",
+                        report.entries
+                    ),
+                ),
                 Some(difference) => Check::finding(
                     "ledger",
                     format!("broken in {}, line {}: {}", difference.segment, difference.line, difference.reason),
@@ -103,8 +128,6 @@ fn records(disk: &dyn Disk, station: &Station, now: Timestamp) -> Vec<Check> {
             },
             Err(error) => Check::finding("ledger", error.to_string(), "make the state directory readable"),
         });
-        // What cannot be read is the finding above.
-        let _reported = ledger::read_all(disk, &directory, |entry| last = Some(entry.wall));
     }
     let remedy = "set the clock, and let the host keep it by NTP";
     all.push(match last {
@@ -143,23 +166,21 @@ fn directory_check(disk: &dyn Disk, name: &'static str, path: &Path) -> Check {
     }
 }
 
-/// Whether the hubs really switch. The station must not be working.
-fn power(disk: &dyn Disk, station: &Station, switch: bool) -> Check {
+/// Whether the hubs really switch; unknown where that was not tried, because nobody wants it or the station works.
+fn power(disk: &dyn Disk, station: &Station, switch: bool) -> Result<Check, Status> {
     let name = "power";
     if station.power == crate::config::PowerKind::None {
-        return Check::good(name, "the station file says that nobody switches it");
+        return Ok(Check::good(name, "the station file says that nobody switches it"));
     }
     if !switch {
-        return Check::unknown(name, "not tried; --switch-power cuts the supply of every slot for two seconds");
+        return Ok(Check::unknown(name, "not tried; --switch-power cuts the supply of every slot for two seconds"));
     }
     let _locks = match reserve::modules(disk, station, Some(&station.state), Hold::Shared) {
         Ok(locks) => locks,
-        Err(why) => return Check::unknown(name, why.replace("\nhelp: ", "; ")),
+        Err(why) => return Ok(Check::unknown(name, why.replace("\nhelp: ", "; "))),
     };
-    let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else {
-        return Check::unknown(name, "no runtime");
-    };
-    runtime.block_on(switched(&HubPower::new(Sysfs::default()), station, &Clock::real()))
+    let runtime = start::runtime()?;
+    Ok(runtime.block_on(switched(&HubPower::new(Sysfs::default()), station, &Clock::real())))
 }
 
 /// Cuts the supply of every slot and gives it back, one after the other.

@@ -13,6 +13,9 @@ use crate::host::{Clock, Disk, Hold, LockGuard, MemoryDisk, Random};
 use crate::ledger::{self, Ledger};
 use crate::sim::{Factory, OperatorHandle};
 
+/// How much faster than real time simulated modules are, at least, where a person waits for them.
+pub(crate) const SCALE_MIN: u32 = 100;
+
 /// How long a line that is only looked at may take to show what is plugged in, in station time.
 const SETTLE: Duration = Duration::from_secs(60);
 
@@ -163,8 +166,7 @@ impl Quiet {
             let nothing: Arc<dyn Disk> = Arc::new(MemoryDisk::new());
             (nothing, None)
         };
-        let scale = station.simulation.as_ref().map_or(1, |simulation| simulation.time_scale);
-        let clock = Clock::scaled(scale.max(100));
+        let clock = Clock::scaled(station.time_scale().max(SCALE_MIN));
         let factory = start(station, &clock, &disk, state, Some(0), false).await?;
         Ok(Self { bus: factory.bus(), clock, factory: Some(factory), _locks: lock.into_iter().collect() })
     }

@@ -178,6 +178,29 @@ pub(crate) fn complain(text: impl std::fmt::Display) {
     let _closed_pipe = writeln!(display::Stderr, "{text}");
 }
 
+/// Width of the lines of a text for people, in characters.
+const WIDTH: usize = 80;
+
+/// A text in lines of at most [`WIDTH`] characters; all but the first are indented.
+pub(crate) fn wrapped(text: &str, indent: usize) -> String {
+    let mut lines = String::new();
+    let mut length = 0;
+    for (index, word) in text.split(' ').enumerate() {
+        let chars = word.chars().count();
+        if index > 0 && length + 1 + chars > WIDTH && length > indent {
+            lines.push('\n');
+            lines.push_str(&" ".repeat(indent));
+            length = indent;
+        } else if index > 0 {
+            lines.push(' ');
+            length += 1;
+        }
+        lines.push_str(word);
+        length += chars;
+    }
+    lines
+}
+
 /// A number with its noun.
 pub(crate) fn counted(number: u64, one: &str, many: &str) -> String {
     format!("{number} {}", if number == 1 { one } else { many })

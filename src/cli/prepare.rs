@@ -5,7 +5,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::config::{self, ConfigErrors, FlashStore, Known, KnownFault, PackageSource, Profile, Station};
+use crate::config::{self, ConfigErrors, FlashStore, Known, KnownFault, PackageSource, Profile, SimUnitMix, Station};
 use crate::controller::Product;
 use crate::firmware::{Package, PackageError, PackageKind};
 use crate::host::Disk;
@@ -128,6 +128,11 @@ pub fn open_package(disk: &Arc<dyn Disk>, directory: &Path) -> Result<Package, S
     Ok(package)
 }
 
+/// A kind of simulated modules, for the factory.
+pub(crate) fn kind(mix: &SimUnitMix) -> UnitKind {
+    UnitKind { model: mix.model.clone(), revision: mix.revision.clone(), slots: mix.slots.clone() }
+}
+
 /// The virtual factory that a station file describes, whose operator hands out `units` units; `None` for a station
 /// with real hardware. Flash in files lies below `state`.
 #[must_use]
@@ -141,13 +146,7 @@ pub fn factory(station: &Station, state: &Path, units: Option<u32>) -> Option<Fa
         slots: slots
             .map(|slot| SimSlot { name: slot.name.clone(), usb2: slot.usb2.clone(), usb3: slot.usb3.clone() })
             .collect(),
-        units: kinds
-            .map(|kind| UnitKind {
-                model: kind.model.clone(),
-                revision: kind.revision.clone(),
-                slots: kind.slots.clone(),
-            })
-            .collect(),
+        units: kinds.map(kind).collect(),
         operator: OperatorSpec {
             insert_after: simulation.operator.insert_after,
             remove_after: simulation.operator.remove_after,

@@ -165,9 +165,7 @@ pub async fn replay(trace: Trace, station: &Station, products: Vec<Product>) -> 
     let work = tokio::spawn(controller.run());
     let result = tokio::select! {
         biased;
-        failed = others::meanwhile(&trace, &player, &ledger, start) => {
-            failed.and(Err("the other units' runs ended".to_owned()))
-        }
+        failed = others::meanwhile(&trace, &player, &ledger, start) => failed.map(|never| match never {}),
         result = watch(&trace, &player, &handle, (&ledger, start), &clock) => result,
     };
     work.abort();

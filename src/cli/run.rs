@@ -124,8 +124,7 @@ fn read_station(arguments: &RunArguments) -> Result<Station, Failed> {
 
 fn prepare_run(arguments: &RunArguments, station: Station) -> Result<Prepared, Failed> {
     let os: Arc<dyn Disk> = Arc::new(OsDisk::new());
-    let scale = station.simulation.as_ref().map_or(1, |simulation| simulation.time_scale);
-    let clock = Clock::scaled(scale);
+    let clock = Clock::scaled(station.time_scale());
     let state = arguments.state.clone().unwrap_or_else(|| station.state.clone());
     let reports = arguments.reports.clone().unwrap_or_else(|| station.reports.clone());
     let batch = match &arguments.batch {

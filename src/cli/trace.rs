@@ -83,10 +83,7 @@ impl Traces {
                     slots: station
                         .slots
                         .iter()
-                        .map(|slot| TracedSlot {
-                            name: slot.name.clone(),
-                            chains: std::iter::once(&slot.usb2).chain(&slot.usb3).cloned().collect(),
-                        })
+                        .map(|slot| TracedSlot { name: slot.name.clone(), chains: slot.chains().cloned().collect() })
                         .collect(),
                     directory: directory.clone(),
                     payloads: arguments.trace_payloads,

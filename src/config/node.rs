@@ -72,6 +72,12 @@ impl Node {
         }
     }
 
+    /// What a group has below a key.
+    pub(super) fn entry(&self, name: &str) -> Option<(&Key, &Self)> {
+        let Content::Group(entries) = &self.content else { return None };
+        entries.iter().find(|(key, _)| key.text == name).map(|(key, node)| (key, node))
+    }
+
     /// Where the node is best pointed at when it has no key of its own.
     fn own_place(&self) -> Place {
         match &self.content {
@@ -189,9 +195,7 @@ pub(super) fn source_line(text: &str, line: usize) -> &str {
 
 fn child<'a>(node: &'a Node, step: &Step) -> Option<(Option<&'a Key>, &'a Node)> {
     match (&node.content, step) {
-        (Content::Group(entries), Step::Key(name)) => {
-            entries.iter().find(|(key, _)| key.text == *name).map(|(key, node)| (Some(key), node))
-        }
+        (Content::Group(_), Step::Key(name)) => node.entry(name).map(|(key, node)| (Some(key), node)),
         (Content::List(entries), Step::Index(index)) => entries.get(*index).map(|node| (None, node)),
         _ => None,
     }

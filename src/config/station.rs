@@ -39,6 +39,12 @@ pub struct Station {
 }
 
 impl Station {
+    /// How much faster than real time station time goes by: 1 with real hardware.
+    #[must_use]
+    pub fn time_scale(&self) -> u32 {
+        self.simulation.as_ref().map_or(1, |simulation| simulation.time_scale)
+    }
+
     /// The one profile for a model, where there is one.
     #[must_use]
     pub fn profile_for(&self, model: &str) -> Option<&Arc<Profile>> {
@@ -78,6 +84,25 @@ pub struct SlotConfig {
     pub usb3: Option<PortChain>,
 }
 
+impl SlotConfig {
+    /// The port chains that are this slot's, one or two.
+    pub fn chains(&self) -> impl Iterator<Item = &PortChain> {
+        std::iter::once(&self.usb2).chain(&self.usb3)
+    }
+
+    /// Whether a port chain is one of this slot's, or is in the way of one: what hangs at it is above or behind.
+    #[must_use]
+    pub fn is_along(&self, chain: &PortChain) -> bool {
+        self.chains().any(|own| own.is_at_or_behind(chain) || chain.is_at_or_behind(own))
+    }
+
+    /// Whether a port chain is this slot's.
+    #[must_use]
+    pub fn is_at(&self, chain: &PortChain) -> bool {
+        self.chains().any(|own| own == chain)
+    }
+}
+
 /// The virtual factory.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Simulation {
@@ -115,6 +140,14 @@ pub struct SimUnitMix {
     pub revision: String,
     /// The slots that get this kind, each a slot of the station; `None`: all. Kinds for the same slot take turns.
     pub slots: Option<Vec<SlotName>>,
+}
+
+impl SimUnitMix {
+    /// Whether modules of this kind go into that slot.
+    #[must_use]
+    pub fn fits(&self, slot: &SlotName) -> bool {
+        self.slots.as_ref().is_none_or(|slots| slots.contains(slot))
+    }
 }
 
 /// Inserts and removes simulated modules; times in the simulation's time.

@@ -49,8 +49,10 @@ use restarts::Restarts;
 use slot::Slot;
 use stop::Stop;
 
+pub(crate) use failure::SessionError;
 pub use floor::Product;
 pub use quota::BatchCount;
+pub(crate) use session::at::AtSession;
 pub use session::diag::{DiagFailure, DiagSession, Tree};
 
 /// The name under which a backup holds the module's partition table.

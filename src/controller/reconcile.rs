@@ -12,6 +12,7 @@ use super::floor::Floor;
 use crate::config::SlotConfig;
 use crate::domain::{Fact, PortChain, SlotName, limits};
 use crate::hardware::{DeviceKey, DeviceMode, DeviceRecord, Listing};
+use crate::host::Clock;
 use crate::ledger::LedgerError;
 
 /// What is plugged into one slot.
@@ -55,13 +56,18 @@ pub(crate) async fn run(floor: Arc<Floor>, views: Vec<watch::Sender<SlotView>>) 
             // Nothing is known then; what was known stays.
             Err(error) => tracing::warn!(%error, "the bus could not be listed"),
         }
-        tokio::select! {
-            biased;
-            hint = hints.changed() => if hint.is_err() {
-                floor.clock.sleep(limits::RECONCILE_INTERVAL).await;
-            },
-            () = floor.clock.sleep(limits::RECONCILE_INTERVAL) => {}
-        }
+        hint_or_interval(&mut hints, &floor.clock).await;
+    }
+}
+
+/// Waits until the bus is worth another look: after a hint, or a second, also where no hint can come any more.
+pub(crate) async fn hint_or_interval(hints: &mut watch::Receiver<u64>, clock: &Clock) {
+    tokio::select! {
+        biased;
+        hint = hints.changed() => if hint.is_err() {
+            clock.sleep(limits::RECONCILE_INTERVAL).await;
+        },
+        () = clock.sleep(limits::RECONCILE_INTERVAL) => {}
     }
 }
 
@@ -75,14 +81,9 @@ fn publish(sender: &watch::Sender<SlotView>, view: SlotView) {
     });
 }
 
-fn chains(slot: &SlotConfig) -> impl Iterator<Item = &PortChain> {
-    std::iter::once(&slot.usb2).chain(&slot.usb3)
-}
-
 fn look(listing: &Listing, slot: &SlotConfig, hubs: &Hubs) -> SlotView {
-    let devices =
-        listing.devices.iter().filter(|device| chains(slot).any(|chain| *chain == device.key.chain)).cloned().collect();
-    let hub_lost = hubs.lost().any(|hub| chains(slot).any(|chain| chain.is_at_or_behind(hub)));
+    let devices = listing.devices.iter().filter(|device| slot.is_at(&device.key.chain)).cloned().collect();
+    let hub_lost = hubs.lost().any(|hub| slot.chains().any(|chain| chain.is_at_or_behind(hub)));
     SlotView { devices, hub_lost }
 }
 
@@ -104,7 +105,7 @@ impl Hubs {
     /// behind it are: they come back one after the other, and are one event all the same.
     fn update(&mut self, listing: &Listing, slots: &[SlotConfig]) -> Vec<Fact> {
         for hub in &listing.hubs {
-            if slots.iter().any(|slot| chains(slot).any(|chain| chain.is_at_or_behind(&hub.chain))) {
+            if slots.iter().any(|slot| slot.chains().any(|chain| chain.is_at_or_behind(&hub.chain))) {
                 self.present.entry(hub.chain.clone()).or_insert(true);
             }
         }
@@ -140,7 +141,7 @@ fn is_box_at_or_behind(hub: &PortChain, above: &PortChain) -> bool {
 fn slots_behind(hub: &PortChain, slots: &[SlotConfig]) -> Vec<SlotName> {
     slots
         .iter()
-        .filter(|slot| chains(slot).any(|chain| is_box_at_or_behind(chain, hub)))
+        .filter(|slot| slot.chains().any(|chain| is_box_at_or_behind(chain, hub)))
         .map(|slot| slot.name.clone())
         .collect()
 }

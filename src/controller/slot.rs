@@ -96,7 +96,7 @@ impl Slot {
 
     async fn power_on(&self) {
         let slot = &self.floor.station.slots[self.index];
-        let chains: Vec<_> = std::iter::once(&slot.usb2).chain(&slot.usb3).cloned().collect();
+        let chains: Vec<_> = slot.chains().cloned().collect();
         if self.floor.power.can_switch(&chains)
             && let Err(error) = self.floor.power.set(&chains, true).await
         {

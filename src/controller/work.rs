@@ -67,8 +67,7 @@ impl Work {
 
     /// The chains of the slot, for its power switch.
     pub(crate) fn chains(&self) -> Vec<PortChain> {
-        let slot = self.slot_config();
-        std::iter::once(&slot.usb2).chain(&slot.usb3).cloned().collect()
+        self.slot_config().chains().cloned().collect()
     }
 
     pub(crate) fn run(&self) -> RunId {

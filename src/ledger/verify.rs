@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use jiff::Timestamp;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
@@ -22,6 +23,9 @@ pub struct Difference {
     pub line: u64,
     /// What is wrong, as a clause.
     pub reason: String,
+    /// Whether it is a last line that is cut off, at the very end of the ledger: a crash leaves it, and so does a writer
+    /// at work. The next start of the controller repairs it; nothing durable is lost.
+    pub is_torn_end: bool,
 }
 
 /// What a verification found.
@@ -31,6 +35,8 @@ pub struct VerifyReport {
     pub segments: u32,
     /// Entries that are as they must be; all of them where there is no difference.
     pub entries: u64,
+    /// When the last of these was written, by the wall clock of then.
+    pub last: Option<Timestamp>,
     /// The hash of the last of these, worth writing down elsewhere: it stands for everything before it.
     pub head: Option<Sha256Digest>,
     /// Runs that began.
@@ -65,16 +71,20 @@ pub fn verify(disk: &dyn Disk, directory: &Path) -> Result<VerifyReport, LedgerE
     for (index, name) in names.iter().enumerate() {
         let expected = format!("ledger-{:06}.jsonl", index + 1);
         if **name != expected {
-            walk.report.difference =
-                Some(Difference { segment: expected, line: 1, reason: format!("it is missing, {name} is there") });
+            walk.report.difference = Some(Difference {
+                segment: expected,
+                line: 1,
+                reason: format!("it is missing, {name} is there"),
+                is_torn_end: false,
+            });
             break;
         }
         let path = directory.join(name);
         let limit = limits::LEDGER_SEGMENT_BYTES_MAX;
         let bytes = disk.read(&path, limit).map_err(|error| LedgerError::disk(&path, error))?;
         walk.report.segments += 1;
-        if let Err((line, reason)) = walk.segment(&bytes, index + 1 == names.len()) {
-            walk.report.difference = Some(Difference { segment: (*name).to_owned(), line, reason });
+        if let Err(difference) = walk.segment(name, &bytes, index + 1 == names.len()) {
+            walk.report.difference = Some(difference);
             break;
         }
     }
@@ -91,31 +101,30 @@ struct Walk {
 }
 
 impl Walk {
-    fn segment(&mut self, bytes: &[u8], is_last: bool) -> Result<(), (u64, String)> {
+    fn segment(&mut self, name: &str, bytes: &[u8], is_last: bool) -> Result<(), Difference> {
+        let differs = |line, reason, is_torn_end| Difference { segment: name.to_owned(), line, reason, is_torn_end };
         if bytes.is_empty() && !is_last {
-            return Err((1, "it is empty, and others follow it".to_owned()));
+            return Err(differs(1, "it is empty, and others follow it".to_owned(), false));
         }
         let mut rest = bytes;
         let mut number = 0;
         while !rest.is_empty() {
             number += 1;
             let Some(end) = rest.iter().position(|byte| *byte == b'\n') else {
-                return Err((number, "the line has no end (the next start of the controller repairs it)".to_owned()));
+                // What a crash cuts off is never a whole line with something else in the place of its end.
+                let is_changed = rest.split_last().is_some_and(|(_, line)| hashed(line).is_ok());
+                let is_torn_end = is_last && !is_changed;
+                let repair = if is_torn_end { " (the next start of the controller repairs it)" } else { "" };
+                return Err(differs(number, format!("the line has no end{repair}"), is_torn_end));
             };
-            self.line(&rest[..end]).map_err(|reason| (number, reason))?;
+            self.line(&rest[..end]).map_err(|reason| differs(number, reason, false))?;
             rest = &rest[end + 1..];
         }
         Ok(())
     }
 
     fn line(&mut self, line: &[u8]) -> Result<(), String> {
-        let text = std::str::from_utf8(line).map_err(|_| "it is not UTF-8")?;
-        let (body, tail) = text.rsplit_once(",\"hash\":\"").ok_or("it has no hash")?;
-        let stated = tail.strip_suffix("\"}").ok_or("it does not end with its hash")?;
-        let hash: String = Sha256::digest(body.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
-        if stated != hash {
-            return Err(format!("its hash is {stated}, of its content it is {hash}"));
-        }
+        let (text, hash) = hashed(line)?;
         let value: Value = serde_json::from_str(text).map_err(|error| format!("it is no JSON: {error}"))?;
         let keys: Vec<&String> = value.as_object().ok_or("it is no JSON object")?.keys().collect();
         if keys != ["seq", "prev", "wall", "fact", "hash"] {
@@ -128,12 +137,13 @@ impl Walk {
         if value["prev"].as_str() != Some(self.before.as_str()) {
             return Err(format!("the line before has the hash {}, it names {}", self.before, value["prev"]));
         }
-        let wall = value["wall"].as_str().and_then(|wall| wall.parse::<jiff::Timestamp>().ok());
-        wall.ok_or_else(|| format!("{} is no time", value["wall"]))?;
+        let wall = value["wall"].as_str().and_then(|wall| wall.parse::<Timestamp>().ok());
+        let wall = wall.ok_or_else(|| format!("{} is no time", value["wall"]))?;
         let fact: Fact =
             serde_json::from_value(value["fact"].clone()).map_err(|error| format!("its fact is unknown: {error}"))?;
         self.fact(&fact)?;
         self.report.entries = expected;
+        self.report.last = Some(wall);
         self.report.head = hash.parse().ok();
         self.before = hash;
         Ok(())
@@ -178,4 +188,16 @@ impl Walk {
         }
         Ok(())
     }
+}
+
+/// A line as text with the hash of its content, which is the one at its end.
+fn hashed(line: &[u8]) -> Result<(&str, String), String> {
+    let text = std::str::from_utf8(line).map_err(|_| "it is not UTF-8")?;
+    let (body, tail) = text.rsplit_once(",\"hash\":\"").ok_or("it has no hash")?;
+    let stated = tail.strip_suffix("\"}").ok_or("it does not end with its hash")?;
+    let hash: String = Sha256::digest(body.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
+    if stated != hash {
+        return Err(format!("its hash is {stated}, of its content it is {hash}"));
+    }
+    Ok((text, hash))
 }

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::{Status, complain, prepare, print, signal};
+use super::{Status, complain, prepare, print, signal, start};
 use crate::config::Station;
 use crate::domain::Side;
 use crate::domain::text::printable;
@@ -49,12 +49,9 @@ enum AttachError {
 }
 
 pub(crate) fn run(arguments: &AttachArguments) -> Status {
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+    let runtime = match start::runtime() {
         Ok(runtime) => runtime,
-        Err(error) => {
-            complain(format!("error: {error}"));
-            return Status::Stuck;
-        }
+        Err(status) => return status,
     };
     let vhci = match Vhci::find() {
         Ok(vhci) => vhci,

@@ -83,6 +83,36 @@ async fn a_clock_before_the_ledgers_last_entry_is_named_with_both_times() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_last_line_that_is_cut_off_is_no_finding_and_damage_is() {
+    let station = station();
+    let after = |change: fn(&mut Vec<u8>)| {
+        let station = &station;
+        async move {
+            let disk = used(station).await;
+            disk.tamper(&station.state.join("ledger/ledger-000001.jsonl"), change).expect("it is there");
+            records(&disk, station, at("2026-03-02T13:00:00Z"))
+        }
+    };
+    let cut = "unaltered, 2 entries; its last line is cut off; the next start repairs it";
+    let all = after(|bytes| bytes.extend_from_slice(b"{\"seq\":3,\"pr")).await;
+    assert_eq!((named(&all, "ledger").verdict, named(&all, "ledger").seen.as_str()), (Verdict::Good, cut));
+    // What is durable before it still tells the time.
+    let all = after(|bytes| bytes.truncate(bytes.len() - 1)).await;
+    assert_eq!(named(&all, "ledger").verdict, Verdict::Good, "{all:?}");
+    let damage: [fn(&mut Vec<u8>); 3] = [
+        |bytes| *bytes.last_mut().expect("a line") = b'x',
+        |bytes| bytes[30] ^= 1,
+        |bytes| bytes.extend_from_slice(b"{\"seq\":3,\"pr\n"),
+    ];
+    for change in damage {
+        let all = after(change).await;
+        let ledger = named(&all, "ledger");
+        assert_eq!(ledger.verdict, Verdict::Finding, "{ledger:?}");
+        assert!(ledger.remedy.contains("copy"), "{ledger:?}");
+    }
+}
+
 #[test]
 fn a_disk_with_too_little_room_is_named() {
     let (disk, station) = (MemoryDisk::new(), station());
@@ -211,11 +241,14 @@ fn nothing_is_switched_unasked_nor_while_the_station_works() {
     station.power = PowerKind::Hub;
     disk.create_dir_all(Path::new("stations")).expect("makes it");
     disk.create(&station.path, b"name: x").expect("writes it");
-    assert_eq!(power(&disk, &station, false).verdict, Verdict::Unknown);
+    assert_eq!(power(&disk, &station, false).expect("looked at").verdict, Verdict::Unknown);
     let refused = || {
-        let check = power(&disk, &station, true);
+        let check = power(&disk, &station, true).expect("looked at");
         assert_eq!(check.verdict, Verdict::Unknown, "{check:?}");
         assert!(check.seen.contains("is at work") && !check.seen.contains('\n'), "{check:?}");
+        assert_eq!(status(&[Check::good("kernel", "6.12"), check.clone()], true), Status::Stuck);
+        assert_eq!(status(std::slice::from_ref(&check), false), Status::Good, "nobody wants it");
+        assert_eq!(status(&[check, Check::finding("kernel", "none", "one")], true), Status::NotAllGood);
     };
     let works = ledger::lock(&disk, &station.state.join("ledger")).expect("it is free");
     refused();
@@ -224,5 +257,5 @@ fn nothing_is_switched_unasked_nor_while_the_station_works() {
     refused();
     drop(works);
     station.power = PowerKind::None;
-    assert_eq!(power(&disk, &station, true).verdict, Verdict::Good);
+    assert_eq!(power(&disk, &station, true).expect("looked at").verdict, Verdict::Good);
 }

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use super::{Status, complain, input, print, reserve, signal};
+use super::{Status, complain, input, print, reserve, signal, start};
 use crate::config::{HardwareKind, SlotConfig};
 use crate::controller::mapping::{Mapper, Target, Taught};
 use crate::domain::{PortChain, SlotName};
@@ -68,14 +68,11 @@ pub(crate) fn run(arguments: &MapArguments) -> Status {
             return Status::Stuck;
         }
     };
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+    let runtime = match start::runtime() {
         Ok(runtime) => runtime,
-        Err(error) => {
-            complain(format!("error: {error}"));
-            return Status::Stuck;
-        }
+        Err(status) => return status,
     };
-    let ended = runtime.block_on(teach(arguments, &plan));
+    let ended = runtime.block_on(teach(disk.as_ref(), arguments, &plan));
     // A port that the kernel does not give back holds nobody up.
     runtime.shutdown_timeout(Duration::from_secs(2));
     match ended {
@@ -93,7 +90,7 @@ fn lock(disk: &dyn Disk, plan: &Plan) -> Result<Vec<Box<dyn LockGuard>>, String>
     reserve::modules(disk, &plan.station, Some(&plan.station.state), Hold::Alone)
 }
 
-async fn teach(arguments: &MapArguments, plan: &Plan) -> Result<Ended, String> {
+async fn teach(disk: &dyn Disk, arguments: &MapArguments, plan: &Plan) -> Result<Ended, String> {
     let (bus, clock, trainer): (Arc<dyn Bus>, Clock, _) = match plan.station.hardware {
         HardwareKind::Usb => {
             let clock = Clock::real();
@@ -139,7 +136,7 @@ async fn teach(arguments: &MapArguments, plan: &Plan) -> Result<Ended, String> {
         && (is_complete
             || arguments.partial
             || (!stop.is_cancelled()
-                && saving::is_possible(plan, &taught.learned)
+                && saving::is_possible(disk, plan, &taught.learned)
                 && agrees(&mut person, &question(&taught), &mut hangup).await));
     Ok(Ended { taught, is_wanted })
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 use super::trainer::Trainer;
-use crate::cli::complain;
+use crate::cli::{complain, wrapped};
 use crate::config::SlotConfig;
 use crate::controller::mapping::{Asker, News, Wish};
 use crate::domain::text::printable;
@@ -13,8 +13,6 @@ use crate::domain::{PortChain, SlotName};
 use crate::hardware::BoxFuture;
 use crate::host::Clock;
 
-/// Longest line that is written, in characters.
-const WIDTH: usize = 80;
 /// How long nothing may be typed until what was typed before a real module was asked for is all thrown away.
 const QUIET: Duration = Duration::from_millis(200);
 /// How long nothing more is read after a simulated module was moved, unless something happens, in station time.
@@ -173,28 +171,9 @@ impl Asker for Person {
     }
 }
 
-/// Writes a text to standard error, in lines of at most [`WIDTH`] characters; all but the first are indented.
+/// Writes a text to standard error, in lines of a terminal's width; all but the first are indented.
 pub(super) fn say(text: &str, indent: usize) {
     complain(wrapped(text, indent));
-}
-
-fn wrapped(text: &str, indent: usize) -> String {
-    let mut lines = String::new();
-    let mut length = 0;
-    for (index, word) in text.split(' ').enumerate() {
-        let chars = word.chars().count();
-        if index > 0 && length + 1 + chars > WIDTH && length > indent {
-            lines.push('\n');
-            lines.push_str(&" ".repeat(indent));
-            length = indent;
-        } else if index > 0 {
-            lines.push(' ');
-            length += 1;
-        }
-        lines.push_str(word);
-        length += chars;
-    }
-    lines
 }
 
 #[cfg(test)]
@@ -283,7 +262,7 @@ mod tests {
     fn long_texts_are_broken_between_words_and_indented() {
         let text = format!("A1   {}", "four ".repeat(40));
         let lines = wrapped(text.trim_end(), 5);
-        assert!(lines.lines().all(|line| line.chars().count() <= WIDTH && !line.ends_with(' ')), "{lines}");
+        assert!(lines.lines().all(|line| line.chars().count() <= crate::cli::WIDTH && !line.ends_with(' ')), "{lines}");
         assert!(lines.lines().skip(1).all(|line| line.starts_with("     four")), "{lines}");
         assert_eq!(lines.split_whitespace().count(), 41);
         assert_eq!(wrapped("  A3       puts", 11), "  A3       puts");

@@ -6,16 +6,14 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::cli::line::SCALE_MIN;
 use crate::cli::prepare;
-use crate::config::Station;
+use crate::config::{SimUnitMix, Station};
 use crate::domain::text::printable;
 use crate::domain::{Family, SlotName};
 use crate::hardware::Bus;
 use crate::host::{Clock, MemoryDisk, Random};
-use crate::sim::{Factory, FactorySpec, Flash, UnitKind};
-
-/// How much faster than real time practice is, at least.
-const SCALE_MIN: u32 = 100;
+use crate::sim::{Factory, FactorySpec, Flash};
 
 /// The hands.
 #[derive(Debug)]
@@ -23,7 +21,7 @@ pub(super) struct Trainer {
     factory: Factory,
     clock: Clock,
     slots: Vec<SlotName>,
-    kinds: Vec<UnitKind>,
+    kinds: Vec<SimUnitMix>,
     next: u32,
 }
 
@@ -35,9 +33,9 @@ impl Trainer {
     pub(super) async fn start(station: &Station) -> Result<Self, String> {
         let spec = prepare::factory(station, Path::new("state"), Some(0)).ok_or("the station is not simulated")?;
         let spec = FactorySpec { flash: Flash::Memory, ..spec };
-        let scale = station.simulation.as_ref().map_or(1, |simulation| simulation.time_scale);
-        let clock = Clock::scaled(scale.max(SCALE_MIN));
-        let (kinds, random) = (spec.units.clone(), Random::seeded(spec.seed));
+        let clock = Clock::scaled(station.time_scale().max(SCALE_MIN));
+        let kinds = station.simulation.iter().flat_map(|simulation| &simulation.units).cloned().collect();
+        let random = Random::seeded(spec.seed);
         let factory = Factory::start(spec, clock.clone(), Arc::new(MemoryDisk::new()), random).await;
         let factory = factory.map_err(|error| format!("the simulated line: {error}"))?;
         let slots = station.slots.iter().map(|slot| slot.name.clone()).collect();
@@ -100,16 +98,15 @@ impl Trainer {
 
     /// A module for a slot: one that shows both of its ports, if the line has such ones.
     fn make(&mut self, slot: &SlotName) -> Result<u32, String> {
-        let fits = |kind: &&UnitKind| kind.slots.as_ref().is_none_or(|slots| slots.contains(slot));
-        let is_fast = |kind: &&UnitKind| {
+        let is_fast = |kind: &&SimUnitMix| {
             let family = crate::domain::family::FAMILIES.iter().find(|family| family.models.contains(&&*kind.model));
             family.is_some_and(|family: &Family| family.superspeed)
         };
-        let mut fitting = self.kinds.iter().filter(fits);
+        let mut fitting = self.kinds.iter().filter(|kind| kind.fits(slot));
         let kind = fitting.clone().find(is_fast).or_else(|| fitting.next());
         let kind = kind.ok_or_else(|| format!("no simulated module is meant for slot {slot}"))?;
         let unit = self.next;
-        self.factory.make(unit, kind).map_err(|error| error.to_string())?;
+        self.factory.make(unit, &prepare::kind(kind)).map_err(|error| error.to_string())?;
         self.next += 1;
         Ok(unit)
     }

@@ -5,6 +5,8 @@
 //! of a run that came before; one whose IMEI turns up on a second chip meanwhile is refused at its end. Both are in the
 //! trace, as a fact of its own run and as the refusal of the other one's.
 
+use std::convert::Infallible;
+
 use jiff::Timestamp;
 
 use crate::domain::{ChipId, Fact, FailureCode, Imei, KeyHash, Outcome, Phase, RunId, RunRecord};
@@ -40,11 +42,16 @@ pub(super) async fn earlier(trace: &Trace, ledger: &Ledger) -> Result<(), String
 }
 
 /// Gives the ledger the refusals of other runs because of this one, each once the replay has come to where it was. Goes
-/// on for ever.
+/// on for ever unless it fails.
 ///
 /// # Errors
 /// As [`earlier`].
-pub(super) async fn meanwhile(trace: &Trace, player: &Player, ledger: &Ledger, start: u64) -> Result<(), String> {
+pub(super) async fn meanwhile(
+    trace: &Trace,
+    player: &Player,
+    ledger: &Ledger,
+    start: u64,
+) -> Result<Infallible, String> {
     let mut facts = 0;
     for (index, line) in trace.lines.iter().enumerate() {
         match &line.event {

@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use crate::config::Station;
+use crate::cli::prepare;
+use crate::config::{SlotConfig, Station};
 use crate::domain::text::printable;
 use crate::domain::{PortChain, SlotName, limits};
 use crate::hardware::{DeviceMode, DeviceRecord};
 use crate::host::Clock;
 use crate::sim::boot::Boot;
-use crate::sim::{BusAction, Factory, UnitKind, UnitTruth};
+use crate::sim::{BusAction, Factory, UnitTruth};
 
 /// Units that a tester brings are numbered apart from the line's own.
 const BROUGHT_NUMBERS: u32 = 700_000;
@@ -95,10 +96,8 @@ impl<'a> Control<'a> {
     /// Makes one more unit of the kind that belongs into a slot.
     fn bring(&mut self, slot: &SlotName) -> Result<u32, String> {
         let kinds = self.station.simulation.iter().flat_map(|simulation| &simulation.units);
-        let fits = |slots: &Option<Vec<SlotName>>| slots.as_ref().is_none_or(|slots| slots.contains(slot));
-        let kind = kinds.into_iter().find(|kind| fits(&kind.slots));
-        let kind = kind.ok_or_else(|| format!("the station file has no units for slot {slot}"))?;
-        let kind = UnitKind { model: kind.model.clone(), revision: kind.revision.clone(), slots: None };
+        let mut kinds = kinds.filter(|kind| kind.fits(slot)).map(prepare::kind);
+        let kind = kinds.next().ok_or_else(|| format!("the station file has no units for slot {slot}"))?;
         let unit = BROUGHT_NUMBERS.saturating_add(self.brought);
         self.factory.make(unit, &kind).map_err(|error| error.to_string())?;
         self.brought += 1;
@@ -115,8 +114,7 @@ impl<'a> Control<'a> {
     async fn power(&self, slot: &str, state: &str) -> Result<Value, String> {
         let name = self.slot(slot)?;
         let slot = self.station.slots.iter().find(|slot| slot.name == name);
-        let chains: Vec<PortChain> =
-            slot.into_iter().flat_map(|slot| std::iter::once(slot.usb2.clone()).chain(slot.usb3.clone())).collect();
+        let chains: Vec<PortChain> = slot.into_iter().flat_map(SlotConfig::chains).cloned().collect();
         let power = self.factory.power();
         power.set(&chains, is_on(state)?).await.map_err(|error| error.to_string())?;
         Ok(Value::Null)
@@ -139,9 +137,7 @@ impl<'a> Control<'a> {
         let devices = self.factory.bus().list().await.map_err(|error| error.to_string())?.devices;
         let exports = self.factory.exports().list();
         let slots = self.station.slots.iter().map(|slot| {
-            let here =
-                |device: &&DeviceRecord| device.key.chain == slot.usb2 || slot.usb3.as_ref() == Some(&device.key.chain);
-            let device = devices.iter().find(here);
+            let device = devices.iter().find(|device| slot.is_at(&device.key.chain));
             let path = format!("/stationmaster/{}/", slot.name);
             let busid = exports.iter().find(|export| export.path.starts_with(&path)).map(|export| &export.busid);
             json!({

@@ -119,7 +119,7 @@ async fn serve(arguments: &ServeArguments) -> Result<(), Failed> {
     // A line has one owner: a controller that works on the same state directory would have its own modules.
     let _lock = ledger::lock(disk.as_ref(), &state.join("ledger"))
         .map_err(|error| Failed::Stuck(format!("{}: {error}", state.display())))?;
-    let clock = Clock::scaled(station.simulation.as_ref().map_or(1, |simulation| simulation.time_scale));
+    let clock = Clock::scaled(station.time_scale());
     let factory = line::start(&station, &clock, &disk, &state, arguments.units, arguments.full_speed)
         .await
         .map_err(Failed::Stuck)?;

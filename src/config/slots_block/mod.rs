@@ -15,7 +15,7 @@ use std::path::Path;
 use crate::domain::{PortChain, SlotName};
 
 use super::error::{ConfigError, ConfigErrors};
-use super::node::{At, Content, Document, Key, Node, Place};
+use super::node::{At, Content, Document, Node, Place};
 use super::station::SlotConfig;
 use super::yaml;
 use lines::Lines;
@@ -63,8 +63,7 @@ fn unwritable(document: &Document, place: Place, sentence: &str) -> ConfigError 
 
 /// A single value below a key of a slot.
 fn scalar<'a>(entry: &'a Node, wanted: &str) -> Option<(&'a Node, &'a str)> {
-    let Content::Group(entries) = &entry.content else { return None };
-    let (_, node) = entries.iter().find(|(key, _)| key.text == wanted)?;
+    let (_, node) = entry.entry(wanted)?;
     match &node.content {
         Content::Scalar { text, .. } => Some((node, text)),
         Content::List(_) | Content::Group(_) => None,
@@ -170,12 +169,12 @@ impl<'a> Editor<'a> {
 
     /// Puts the chains of a slot into its entry.
     fn edit_entry(&mut self, entry: &Node, slot: &SlotConfig) -> Result<(), ConfigErrors> {
-        let Some((key, usb2)) = key_and_value(entry, "usb2") else {
+        let Some((key, usb2)) = entry.entry("usb2") else {
             return Err(self.wrong(entry.place, "this slot has no `usb2` to be replaced"));
         };
         self.replace(usb2, &slot.usb2)?;
         let Some(chain) = &slot.usb3 else { return Ok(()) };
-        if let Some((_, usb3)) = key_and_value(entry, "usb3") {
+        if let Some((_, usb3)) = entry.entry("usb3") {
             return self.replace(usb3, chain);
         }
         if self.lines.is_at(entry.place, '{') {
@@ -267,11 +266,6 @@ impl<'a> Editor<'a> {
         }
         text
     }
-}
-
-fn key_and_value<'a>(entry: &'a Node, wanted: &str) -> Option<(&'a Key, &'a Node)> {
-    let Content::Group(entries) = &entry.content else { return None };
-    entries.iter().find(|(key, _)| key.text == wanted).map(|(key, node)| (key, node))
 }
 
 /// The last line of what is below `node`; `None` where that is not known, because a text goes on in the next line.

@@ -39,7 +39,7 @@ impl Session<'_> {
     fn in_file(&self, chain: &PortChain) -> Option<&Target> {
         let is_learned = |target: &&Target| self.learned.iter().any(|slot| slot.name == target.name);
         let mut open = self.mapper.targets.iter().filter(|target| !is_learned(target));
-        open.find(|target| target.usb2.iter().chain(&target.usb3).any(|there| there == chain))
+        open.find(|target| target.chains().any(|there| there == chain))
     }
 
     /// The module that is in doubt and that the person says is in the slot.
@@ -71,7 +71,7 @@ impl Session<'_> {
         let chain = &device.key.chain;
         let subject = self.doubted.remove(chain).unwrap_or_else(|| chain.clone());
         // Who knows that the file is wrong about one side of a port knows it about the other.
-        let both = |target: &Target| target.usb2.iter().chain(&target.usb3).cloned().collect::<Vec<PortChain>>();
+        let both = |target: &Target| target.chains().cloned().collect::<Vec<PortChain>>();
         let both = self.in_file(&subject).map(both).unwrap_or_default();
         self.vouched.extend(both);
         self.vouched.extend([chain.clone(), subject]);

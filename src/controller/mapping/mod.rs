@@ -35,6 +35,13 @@ pub struct Target {
     pub usb3: Option<PortChain>,
 }
 
+impl Target {
+    /// The ports that it has in the station file, none to two.
+    pub fn chains(&self) -> impl Iterator<Item = &PortChain> {
+        self.usb2.iter().chain(&self.usb3)
+    }
+}
+
 /// What happens, for the person.
 #[derive(Debug)]
 pub enum News<'a> {
@@ -281,27 +288,20 @@ impl Session<'_> {
 
     /// The slot that has this very port.
     fn owner(&self, chain: &PortChain) -> Option<&SlotConfig> {
-        self.learned.iter().chain(&self.mapper.others).find(|slot| chains(slot).any(|taken| taken == chain))
+        self.learned.iter().chain(&self.mapper.others).find(|slot| slot.is_at(chain))
     }
 
     /// Why a module of the slot that is being taught cannot be at this port.
     fn conflict(&self, chain: &PortChain) -> Option<Refusal> {
-        let at = |slot: &SlotConfig| chains(slot).any(|taken| taken == chain);
-        let along =
-            |slot: &SlotConfig| chains(slot).any(|taken| taken.is_at_or_behind(chain) || chain.is_at_or_behind(taken));
         let all = || self.learned.iter().chain(&self.mapper.others);
-        if let Some(slot) = self.learned.iter().find(|slot| at(slot)) {
+        if let Some(slot) = self.learned.iter().find(|slot| slot.is_at(chain)) {
             return Some(Refusal::Taught(slot.name.clone(), chain.clone()));
         }
-        if let Some(slot) = self.mapper.others.iter().find(|slot| at(slot)) {
+        if let Some(slot) = self.mapper.others.iter().find(|slot| slot.is_at(chain)) {
             return Some(Refusal::OfOther(slot.name.clone(), chain.clone()));
         }
-        all().find(|slot| along(slot)).map(|slot| Refusal::Behind(slot.name.clone(), chain.clone()))
+        all().find(|slot| slot.is_along(chain)).map(|slot| Refusal::Behind(slot.name.clone(), chain.clone()))
     }
-}
-
-fn chains(slot: &SlotConfig) -> impl Iterator<Item = &PortChain> {
-    std::iter::once(&slot.usb2).chain(&slot.usb3)
 }
 
 /// Whether a device is a module, in whichever mode.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
+use super::super::reconcile::hint_or_interval;
 use super::{News, Refusal, Session, Target, Wish, is_module};
 use crate::domain::family::{DUMP_IDS, EDL_IDS};
 use crate::domain::{Family, PortChain, limits};
@@ -115,14 +116,7 @@ impl Session<'_> {
 
     /// Waits until the bus is worth another look: after a hint, or a second.
     pub(super) async fn pause(&mut self, hints: &mut watch::Receiver<u64>) {
-        let clock = &self.mapper.clock;
-        let _hint_or_not = clock
-            .timeout(limits::RECONCILE_INTERVAL, async {
-                if hints.changed().await.is_err() {
-                    std::future::pending::<()>().await;
-                }
-            })
-            .await;
+        hint_or_interval(hints, &self.mapper.clock).await;
     }
 
     /// Waits for exactly one module that was not there before.
@@ -168,10 +162,7 @@ impl Session<'_> {
                 biased;
                 () = mapper.stop.cancelled() => return Ok(Arrived::Wish(Wish::End)),
                 wish = wish => return Ok(Arrived::Wish(wish)),
-                hint = hints.changed() => if hint.is_err() {
-                    mapper.clock.sleep(limits::RECONCILE_INTERVAL).await;
-                },
-                () = mapper.clock.sleep(limits::RECONCILE_INTERVAL) => {}
+                () = hint_or_interval(&mut hints, &mapper.clock) => {}
             }
         }
     }

@@ -7,6 +7,8 @@ use super::{Check, Host};
 const KERNEL_MIN: (u32, u32) = (6, 0);
 /// The name of the project's rules.
 const RULES: &str = "70-stationmaster.rules";
+/// The name of those that take back what the rules of brltty asked for.
+const BRLTTY_RULES: &str = "99-stationmaster-brltty.rules";
 /// Longest file of rules that is read, in bytes.
 const RULES_BYTES_MAX: u64 = 256 * 1024;
 /// Longest list of kernel modules that is read, in bytes.
@@ -24,11 +26,9 @@ pub(super) fn kernel(host: &Host) -> Check {
     let mut parts = release.split(|c: char| !c.is_ascii_digit()).map(str::parse::<u32>);
     match (parts.next(), parts.next()) {
         (Some(Ok(major)), Some(Ok(minor))) if (major, minor) >= KERNEL_MIN => Check::good(name, release),
-        (Some(Ok(_)), Some(Ok(_))) => Check::finding(
-            name,
-            format!("{release} cannot switch the ports of hubs through sysfs"),
-            "install a kernel of version 6.0 or later",
-        ),
+        (Some(Ok(_)), Some(Ok(_))) => {
+            Check::good(name, format!("{release}, which cannot switch the ports of hubs; hubs are asked directly"))
+        }
         _ => Check::unknown(name, format!("{release} is no version that is understood")),
     }
 }
@@ -80,17 +80,21 @@ fn runs(host: &Host, program: &str) -> bool {
     processes.iter().any(is_it)
 }
 
+/// Whether a file of rules is installed that says something about a key, other than in a comment.
+fn has_rule(host: &Host, file: &str, key: &str) -> bool {
+    host.rules.iter().any(|directory| {
+        let bytes = host.sysfs.bytes(&directory.join(file), RULES_BYTES_MAX).unwrap_or_default();
+        let text = String::from_utf8_lossy(&bytes);
+        text.lines().any(|line| !line.trim_start().starts_with('#') && line.contains(key))
+    })
+}
+
 pub(super) fn modem_manager(host: &Host) -> Check {
     let name = "modem-manager";
     if !runs(host, "ModemManager") {
         return Check::good(name, "ModemManager does not run");
     }
-    let ignores = host.rules.iter().any(|directory| {
-        let bytes = host.sysfs.bytes(&directory.join(RULES), RULES_BYTES_MAX).unwrap_or_default();
-        let text = String::from_utf8_lossy(&bytes).into_owned();
-        text.lines().any(|line| !line.trim_start().starts_with('#') && line.contains("ID_MM_DEVICE_IGNORE"))
-    });
-    if ignores {
+    if has_rule(host, RULES, "ID_MM_DEVICE_IGNORE") {
         return Check::good(name, "ModemManager runs, and is told to leave modules alone");
     }
     Check::finding(
@@ -102,10 +106,17 @@ pub(super) fn modem_manager(host: &Host) -> Check {
 
 pub(super) fn brltty(host: &Host) -> Check {
     let name = "brltty";
-    if runs(host, "brltty") {
-        return Check::finding(name, "brltty runs, and takes serial ports for itself", "remove brltty");
+    if !runs(host, "brltty") {
+        return Check::good(name, "brltty does not run");
     }
-    Check::good(name, "brltty does not run")
+    if has_rule(host, BRLTTY_RULES, "SYSTEMD_WANTS") {
+        return Check::good(name, "brltty runs, and its claim on modules is taken back");
+    }
+    Check::finding(
+        name,
+        "brltty runs, and no rule of this station keeps it from taking modules' ports for Braille displays",
+        format!("install {BRLTTY_RULES}, or remove brltty"),
+    )
 }
 
 pub(super) fn usbfs_memory(host: &Host, slots: usize) -> Check {

@@ -76,10 +76,6 @@ fn a_healthy_host_has_no_finding() {
 type Fault = (&'static str, &'static str, fn(&mut Plant));
 
 const FAULTS: &[Fault] = &[
-    ("an old kernel", "kernel", |plant| {
-        plant.write("proc/sys/kernel/osrelease", "5.15.0\n");
-        plant.write("lib/modules/5.15.0/modules.dep", "a/option.ko:\na/qcserial.ko:\n");
-    }),
     ("a kernel without serial drivers", "drivers", |plant| {
         plant.write("lib/modules/6.12.9-amd64/modules.dep", "kernel/drivers/usb/serial/option.ko.xz:\n");
     }),
@@ -91,6 +87,10 @@ const FAULTS: &[Fault] = &[
         plant.write("proc/77/comm", "ModemManager\n");
     }),
     ("brltty", "brltty", |plant| plant.write("proc/78/comm", "brltty\n")),
+    ("brltty with a rule that is a comment", "brltty", |plant| {
+        plant.write("proc/78/comm", "brltty\n");
+        plant.write("etc/udev/rules.d/99-stationmaster-brltty.rules", "# ENV{SYSTEMD_WANTS}=\"\"\n");
+    }),
     ("little memory for transfers", "usbfs-memory", |plant| {
         plant.write("sys/module/usbcore/parameters/usbfs_memory_mb", "16\n");
         let port = |number: u8| slot(&format!("B{number}"), 1);
@@ -157,6 +157,15 @@ fn what_is_not_told_is_unknown_and_no_finding() {
 type Other = (&'static str, &'static str, fn(&mut Plant));
 
 const OTHERS: &[Other] = &[
+    ("a kernel that leaves the ports to the hubs", "kernel", |plant| {
+        plant.write("proc/sys/kernel/osrelease", "5.15.0\n");
+        plant.write("lib/modules/5.15.0/modules.dep", "a/option.ko:\na/qcserial.ko:\n");
+    }),
+    ("brltty with the rules of a package", "brltty", |plant| {
+        plant.write("proc/78/comm", "brltty\n");
+        let rules = include_str!("../../../../packaging/99-stationmaster-brltty.rules");
+        plant.write("usr/lib/udev/rules.d/99-stationmaster-brltty.rules", rules);
+    }),
     ("no limit on memory for transfers", "usbfs-memory", |plant| {
         plant.write("sys/module/usbcore/parameters/usbfs_memory_mb", "0\n");
         plant.slots.extend((0..250).map(|_| slot("A2", 2)));

@@ -260,6 +260,19 @@ impl World {
         Ok(())
     }
 
+    /// Takes a slot's power away for a moment, as when its cable is pulled and plugged in again. A port that is switched off
+    /// stays so.
+    pub(super) fn interrupt_power(&self, slot: &SlotName) {
+        let mut inner = self.inner();
+        let Some(index) = inner.slots.iter().position(|place| place.slot.name == *slot && place.power) else { return };
+        for on in [false, true] {
+            inner.slots[index].power = on;
+            inner.resupply(index);
+        }
+        drop(inner);
+        self.hint();
+    }
+
     /// Takes a hub away, with all behind it, or brings it back.
     pub(super) fn set_hub(&self, chain: &PortChain, present: bool) -> Result<(), SimError> {
         let mut inner = self.inner();

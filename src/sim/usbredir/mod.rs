@@ -2,7 +2,8 @@
 //!
 //! A socket for each slot, `DIRECTORY/SLOT.redir`, to which QEMU connects one `usb-redir` device:
 //! `-chardev socket,id=a1,path=DIRECTORY/A1.redir,reconnect=1 -device usb-redir,chardev=a1,port=1.2`. QEMU says where
-//! the device is plugged in the guest; what is in the slot comes and goes there.
+//! the device is plugged in the guest; what is in the slot comes and goes there. The connection is the cable: the module's
+//! supply is interrupted when it ends, as it is where a hub is pulled out that feeds what hangs behind it.
 
 mod session;
 mod wire;
@@ -62,6 +63,7 @@ pub async fn serve(sockets: Sockets, exports: Exports, clock: Clock, stop: Cance
                 if let Err(error) = serve_peer(stream, &world, &slot, &clock).await {
                     tracing::warn!(%slot, error, "usb redirection ended");
                 }
+                world.interrupt_power(&slot);
             }
         };
         let stop = stop.clone();

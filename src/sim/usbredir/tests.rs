@@ -81,6 +81,26 @@ async fn modules_come_answer_and_leave() {
     assert_eq!(serving.await.expect("no panic"), Ok(()));
 }
 
+#[tokio::test]
+async fn a_module_loses_its_supply_with_the_cable() {
+    let (world, slot) = fixture();
+    let directory = tempfile::tempdir().expect("a directory");
+    let sockets = bind(directory.path(), std::iter::once(&slot)).expect("a socket");
+    let mut supply = world.register(1);
+    world.plug(1, &slot).expect("a free slot");
+    let before = *supply.borrow_and_update();
+    let stop = CancellationToken::new();
+    let exports = Exports { world: world.clone() };
+    let serving = tokio::spawn(serve(sockets, exports, Clock::real(), stop.clone()));
+    let peer = tokio::net::UnixStream::connect(directory.path().join("A1.redir")).await.expect("it is served");
+    drop(peer);
+    let is_back = |now: &super::super::world::Supply| now.slot.is_some() && now.generation != before.generation;
+    let after = *supply.wait_for(is_back).await.expect("it is on");
+    assert!(after.generation > before.generation + 1, "it was off in between");
+    stop.cancel();
+    serving.await.expect("no panic");
+}
+
 #[test]
 fn a_peer_that_breaks_the_protocol_is_refused() {
     let after = |bytes: &[u8]| {

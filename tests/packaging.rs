@@ -261,6 +261,8 @@ fn all_that_the_package_installs_exists_or_is_made() {
             let shells = script.lines().find_map(|line| line.trim().strip_prefix("for shell in ")).expect("the loop");
             let mut shells = shells.trim_end_matches("; do").split(' ');
             assert!(shells.any(|one| one == shell), "{from}: scripts/package does not make it");
+        } else if from == "target/package/changelog.gz" {
+            assert!(script.contains("CHANGELOG.md >\"$made/changelog.gz\""), "{from}: scripts/package does not make it");
         } else if let Some(page) = from.strip_prefix("target/package/") {
             assert!(!files(made.path(), page).is_empty(), "{from}: nothing makes it");
         } else if from != "target/release/stationmaster" {
@@ -293,7 +295,7 @@ fn maintainer_scripts_can_be_read() {
         let path = format!("{directory}{name}");
         let text = read(&path);
         assert!(text.starts_with("#!/bin/sh\n") && text.contains("\nset -e\n"), "{path}");
-        assert!(text.contains("\n#DEBHELPER#\n"), "{path}: generated sections have no place");
+        assert!(!text.contains("#DEBHELPER#"), "{path}: nothing takes its place");
         let checked = run("sh", &["-n", &root().join(&path).display().to_string()]).expect("a shell");
         assert!(checked.status.success(), "{path}: {}", String::from_utf8_lossy(&checked.stderr));
         // The ledger and the backups outlive the package.

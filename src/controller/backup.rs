@@ -9,9 +9,9 @@ use super::failure::{Failure, RunError};
 use super::floor::Product;
 use super::session::firehose::Firehose;
 use super::work::{Edl, Work};
-use crate::domain::{BackupRef, ChipId, Fact, FailureCode, Imei, PageRange, Phase, PlanSummary};
+use crate::domain::{BackupRef, ChipId, Fact, FailureCode, Imei, PageRange, Phase, PlanSummary, limits};
 use crate::hardware::DeviceRecord;
-use crate::vault::{Vault, VaultError, Writer};
+use crate::vault::{Label, Taking, Vault, VaultError, Writer};
 
 /// The permission to change one module in one way: bound to a chip, a plan and a durable backup.
 #[derive(Debug)]
@@ -93,16 +93,20 @@ impl Work {
         let page_bytes = u64::from(bound.geometry.page_bytes);
         let total = parts.iter().map(|(_, range, _)| range.pages.saturating_mul(page_bytes)).sum();
         let mut progress = self.progress(total);
-        let mut writer = self.floor.vault.begin(chip, imei, bound.geometry).map_err(vault_failure)?;
-        for (name, range, is_efs) in parts {
-            writer.part(&name, range, is_efs).map_err(vault_failure)?;
+        let label = Label { taken: self.floor.clock.wall(), run: Some(self.run()), suspect: None };
+        let taking = Taking { chip, imei, label, used_pages_min: limits::EFS_USED_PAGES_MIN };
+        let mut writer = self.floor.vault.begin(taking, bound.geometry).map_err(vault_failure)?;
+        for (name, range, is_efs) in &parts {
+            writer.part(name, *range, *is_efs).map_err(vault_failure)?;
             firehose
-                .read(range, bound.geometry, |piece| {
+                .read(*range, bound.geometry, |piece| {
                     progress.add(piece.len() as u64);
                     writer.bytes(piece).map_err(vault_failure)
                 })
                 .await?;
         }
+        let ranges: Vec<PageRange> = parts.iter().map(|(_, range, _)| *range).collect();
+        writer.bad_blocks(firehose.bad_blocks_in(&ranges, bound.geometry));
         Ok(writer)
     }
 

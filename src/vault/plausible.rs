@@ -54,6 +54,8 @@ pub(super) struct EfsCheck {
     geometry: Geometry,
     /// Blocks of the partition.
     blocks: u64,
+    /// The least of used pages.
+    least: u64,
     used: u64,
     superblock: bool,
     /// Why a superblock that was seen does not count.
@@ -61,9 +63,9 @@ pub(super) struct EfsCheck {
 }
 
 impl EfsCheck {
-    pub(super) fn new(geometry: Geometry, pages: u64) -> Self {
+    pub(super) fn new(geometry: Geometry, pages: u64, least: u64) -> Self {
         let blocks = pages / u64::from(geometry.pages_per_block.max(1));
-        Self { geometry, blocks, used: 0, superblock: false, mismatch: None }
+        Self { geometry, blocks, least, used: 0, superblock: false, mismatch: None }
     }
 
     /// Takes the next used page.
@@ -94,7 +96,7 @@ impl EfsCheck {
     /// # Errors
     /// What is not plausible, as a clause.
     pub(super) fn finish(self) -> Result<(), String> {
-        let least = limits::EFS_USED_PAGES_MIN;
+        let least = self.least;
         if self.used == 0 {
             return Err("it is blank".to_owned());
         }
@@ -114,7 +116,7 @@ impl EfsCheck {
 /// [`VaultError::Implausible`] with what is wrong.
 pub fn plausible(bytes: &[u8], geometry: Geometry) -> Result<(), VaultError> {
     let page_bytes = usize::try_from(geometry.page_bytes.max(1)).unwrap_or(usize::MAX);
-    let mut check = EfsCheck::new(geometry, (bytes.len() / page_bytes) as u64);
+    let mut check = EfsCheck::new(geometry, (bytes.len() / page_bytes) as u64, limits::EFS_USED_PAGES_MIN);
     for page in bytes.chunks(page_bytes).filter(|page| PageKind::of(page) == PageKind::Used) {
         check.used_page(page);
     }

@@ -295,6 +295,13 @@ pub enum Fact {
         /// The backup.
         backup: BackupRef,
     },
+    /// Somebody gave a backup that was taken elsewhere. It was verified and is durable.
+    BackupImported {
+        /// The backup.
+        backup: BackupRef,
+        /// Who gave it, printable: another station, a person.
+        given_by: String,
+    },
     /// The next command changes the module. Durable before it is sent.
     Intent {
         /// The run.
@@ -405,6 +412,7 @@ impl Fact {
             Self::StationStarted { .. }
             | Self::StationStopped { .. }
             | Self::BatchOpened { .. }
+            | Self::BackupImported { .. }
             | Self::HubLost { .. }
             | Self::HubReturned { .. } => None,
         }

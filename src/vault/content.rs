@@ -173,6 +173,21 @@ impl<W: Write> ContentWriter<W> {
         Ok(this)
     }
 
+    /// For a content that is there already and is written again, byte by byte.
+    pub(super) fn again(out: W) -> Self {
+        Self { out, hasher: Sha256::new() }
+    }
+
+    /// The next bytes of it.
+    pub(super) fn copy(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.put(bytes)
+    }
+
+    /// The end of it; gives its digest.
+    pub(super) fn copied(self) -> (W, Sha256Digest) {
+        (self.out, Sha256Digest::finish(self.hasher))
+    }
+
     pub(super) fn part(&mut self, part: &PartHead) -> io::Result<()> {
         self.json(b'P', part)
     }
@@ -244,7 +259,7 @@ impl Pages {
             return Err(format!("it has partition `{}` twice", head.partition));
         }
         self.bytes = admit(&head.partition, head.range, self.geometry, self.bytes)?;
-        let check = head.efs.then(|| EfsCheck::new(self.geometry, head.range.pages, limits::EFS_USED_PAGES_MIN));
+        let check = head.efs.then(|| EfsCheck::new(self.geometry, head.range.pages, limits::EFS_USED_PAGES_MIN, None));
         self.current = Some(Current { head, hasher: Sha256::new(), check, pages: 0, used_pages: 0 });
         Ok(())
     }
@@ -254,14 +269,14 @@ impl Pages {
         let Some(current) = self.current.as_mut().filter(|current| current.pages < current.head.range.pages) else {
             return Err("it has pages that belong to no partition".to_owned());
         };
-        current.pages += 1;
         current.hasher.update(page);
         if kind == PageKind::Used {
             current.used_pages += 1;
             if let Some(check) = &mut current.check {
-                check.used_page(page);
+                check.used_page(current.pages, page);
             }
         }
+        current.pages += 1;
         Ok(self.parts.len())
     }
 
@@ -364,13 +379,17 @@ pub(super) fn read(reader: impl Read, mut take: impl FnMut(usize, &[u8])) -> Res
                 let (kind, filler) = if letter == b'E' { (PageKind::BlankEe, 0xee) } else { (PageKind::BlankFf, 0xff) };
                 let count: [u8; 8] =
                     record.as_slice().try_into().map_err(|_| "it has a record of no sense".to_owned())?;
+                let count = u64::from_le_bytes(count);
+                if count == 0 {
+                    return Err(ReadError::damaged("it has a record of nothing"));
+                }
                 blank.fill(filler);
-                for _ in 0..u64::from_le_bytes(count) {
+                for _ in 0..count {
                     let number = pages.page(kind, &blank)?;
                     take(number, &blank);
                 }
             }
-            (b'X', None) if xqcn_bytes + record.len() as u64 <= limits::XQCN_BYTES_MAX as u64 => {
+            (b'X', None) if !record.is_empty() && xqcn_bytes + record.len() as u64 <= limits::XQCN_BYTES_MAX as u64 => {
                 xqcn_bytes += record.len() as u64;
                 take(0, &record);
             }

@@ -17,7 +17,7 @@ use crate::domain::{BackupKind, ChipId, Geometry, Imei, PageRange, Sha256Digest,
 use crate::host::ReadAt;
 
 use super::content::{self, Content, PageKind, Pages, PartHead};
-use super::section::{ReadError, Section};
+use super::section::{ReadError, Section, digest};
 
 pub(super) const MAGIC: &[u8; 8] = b"SMBACK01";
 const INDEX_MAGIC: &[u8; 8] = b"SMBINDEX";
@@ -25,9 +25,6 @@ const INDEX_MAGIC: &[u8; 8] = b"SMBINDEX";
 const FOOTER_BYTES: u64 = 16;
 /// The version of this form.
 const SCHEMA: u32 = 1;
-/// Most bytes of a stored backup: incompressible content and its index.
-pub(super) const FILE_BYTES_MAX: u64 =
-    limits::BACKUP_BYTES_MAX + limits::BACKUP_BYTES_MAX / 64 + limits::BACKUP_INDEX_BYTES_MAX;
 /// Bytes read at once.
 const READ_BYTES: usize = 64 * 1024;
 
@@ -78,24 +75,6 @@ impl Index {
     }
 }
 
-/// The digest of a whole file.
-fn digest(file: &dyn ReadAt) -> Result<Sha256Digest, ReadError> {
-    use sha2::Digest;
-    let bytes = file.bytes()?;
-    if bytes > FILE_BYTES_MAX {
-        return Err(ReadError::Damaged(format!("it has {bytes} bytes, more than a backup can have")));
-    }
-    let mut hasher = sha2::Sha256::new();
-    let mut section = Section::new(file, 0, bytes);
-    let mut buffer = vec![0; READ_BYTES];
-    loop {
-        match section.read(&mut buffer).map_err(|error| ReadError::through(error, "it cannot be read"))? {
-            0 => return Ok(Sha256Digest::finish(hasher)),
-            length => hasher.update(&buffer[..length]),
-        }
-    }
-}
-
 /// The index of a file, checked, and where it begins.
 fn index(file: &dyn ReadAt) -> Result<(Index, u64), ReadError> {
     let damaged = |reason: &str| ReadError::Damaged(reason.to_owned());
@@ -125,14 +104,14 @@ pub(super) fn read_owner(file: &dyn ReadAt) -> Result<(ChipId, Imei), ReadError>
     index(file).map(|(index, _)| (index.chip, index.imei))
 }
 
-/// Reads a file to its end and verifies all of it. `take` gets every page with the number of its part.
+/// Reads a file to its end and verifies all of it, and its name where that is known. `take` gets every page with the number of its part.
 pub(super) fn read(
     file: &dyn ReadAt,
-    name: Sha256Digest,
+    name: Option<Sha256Digest>,
     mut take: impl FnMut(usize, &[u8]),
 ) -> Result<Content, ReadError> {
-    let id = digest(file)?;
-    if id != name {
+    let id = digest(file, super::seal::FILE_BYTES_MAX, |_| Ok(()))?;
+    if name.is_some_and(|name| name != id) {
         return Err(ReadError::damaged("its content was altered: the digest is not its name"));
     }
     let (index, index_at) = index(file)?;

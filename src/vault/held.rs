@@ -61,19 +61,26 @@ impl Vault {
         self.entries_of(chip)?.into_iter().map(look).collect()
     }
 
-    /// Reads a backup to its end. Blocks.
+    /// Reads a backup to its end, and its copy where the first one is damaged. Blocks.
     ///
     /// # Errors
     /// Of the disk.
     pub fn judge(&self, entry: &VaultEntry) -> Result<Verdict, VaultError> {
-        match self.read_file(&self.entry_path(entry), entry.chip, entry.id, |_, _| {}) {
-            Ok((content, label)) => {
-                let backup = content.reference(label.and_then(|label| label.suspect));
-                Ok(if backup.suspect.is_some() { Verdict::Suspect(backup) } else { Verdict::Good(backup) })
+        let mut damaged = None;
+        for path in self.places_of_entry(entry) {
+            match self.read_file(&path, entry.chip, entry.id, |_, _| {}) {
+                Ok((content, label)) => {
+                    let backup = content.reference(label.and_then(|label| label.suspect));
+                    return Ok(match backup.suspect {
+                        Some(_) => Verdict::Suspect(backup),
+                        None => Verdict::Good(backup),
+                    });
+                }
+                Err(VaultError::Damaged { reason, .. }) => damaged = damaged.or(Some(reason)),
+                Err(error) => return Err(error),
             }
-            Err(VaultError::Damaged { reason, .. }) => Ok(Verdict::Damaged(reason)),
-            Err(error) => Err(error),
         }
+        Ok(Verdict::Damaged(damaged.unwrap_or_default()))
     }
 
     /// The backup of that kind which a repair of the chip may use: the first good one. It was taken before any later
@@ -104,11 +111,19 @@ impl Vault {
         Ok(None)
     }
 
-    /// The beginning of a file.
+    /// The beginning of a backup, of its copy where the first file is damaged.
     fn look(&self, entry: &VaultEntry) -> Result<About, VaultError> {
-        let path = self.entry_path(entry);
-        let file = self.disk.open(&path).map_err(|error| VaultError::disk(&path, error))?;
-        let identities = self.opening(&path)?;
+        match self.look_at(entry, &self.entry_path(entry)) {
+            Err(error @ VaultError::Damaged { .. }) => {
+                self.copy_path(entry).and_then(|copy| self.look_at(entry, &copy).ok()).ok_or(error)
+            }
+            other => other,
+        }
+    }
+
+    fn look_at(&self, entry: &VaultEntry, path: &Path) -> Result<About, VaultError> {
+        let file = self.disk.open(path).map_err(|error| VaultError::disk(path, error))?;
+        let identities = self.opening(path)?;
         let read = || -> Result<About, ReadError> {
             let (kind, chip, imei, label) = if let Some(identities) = &identities {
                 let (label, reader) = seal::open(&*file, identities)?;
@@ -123,7 +138,7 @@ impl Vault {
             }
             Ok(About { kind, imei, label })
         };
-        read().map_err(|error| VaultError::of_file(entry.id, &path, error))
+        read().map_err(|error| VaultError::of_file(entry.id, path, error))
     }
 
     /// Reads one file to its end and verifies all of it, its owner and its name.
@@ -134,6 +149,22 @@ impl Vault {
         id: Sha256Digest,
         take: impl FnMut(usize, &[u8]),
     ) -> Result<(Content, Option<Label>), VaultError> {
+        let (content, label) = self.read_any(path, Some(id), take)?;
+        if content.chip != chip {
+            let reason = format!("it belongs to chip {} with IMEI {}", content.chip, content.imei);
+            return Err(VaultError::of_file(id, path, ReadError::Damaged(reason)));
+        }
+        Ok((content, label))
+    }
+
+    /// Reads one file to its end and verifies all of it, and its name where that is known.
+    pub(super) fn read_any(
+        &self,
+        path: &Path,
+        name: Option<Sha256Digest>,
+        take: impl FnMut(usize, &[u8]),
+    ) -> Result<(Content, Option<Label>), VaultError> {
+        let id = name.unwrap_or_else(|| Sha256Digest::from_bytes([0; 32]));
         let file = match self.disk.open(path) {
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 return Err(VaultError::of_file(id, path, ReadError::damaged("its file is missing")));
@@ -148,14 +179,10 @@ impl Vault {
                 reader.finish()?;
                 (content, Some(label))
             } else {
-                (first_form::read(&*file, id, take)?, None)
+                (first_form::read(&*file, name, take)?, None)
             };
-            if content.id != id {
+            if name.is_some_and(|name| name != content.id) {
                 return Err(ReadError::damaged("its content was altered: the digest is not its name"));
-            }
-            if content.chip != chip {
-                let reason = format!("it belongs to chip {} with IMEI {}", content.chip, content.imei);
-                return Err(ReadError::Damaged(reason));
             }
             Ok((content, label))
         };

@@ -27,6 +27,12 @@ impl PublicKey {
     }
 }
 
+impl From<Recipient> for PublicKey {
+    fn from(recipient: Recipient) -> Self {
+        Self(recipient)
+    }
+}
+
 impl PartialEq for PublicKey {
     fn eq(&self, other: &Self) -> bool {
         self.to_string() == other.to_string()

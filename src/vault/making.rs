@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use super::content::{ContentWriter, Head, Tail};
+use super::content::{Content, ContentWriter, Head, Tail};
 use super::seal::{Label, Sealing};
 use super::{Vault, VaultError};
 use crate::domain::{BackupRef, ChipId, Sha256Digest};
@@ -28,18 +28,32 @@ impl std::fmt::Debug for Making {
 
 impl Making {
     pub(super) fn begin(vault: &Vault, head: &Head, label: Label) -> Result<Self, VaultError> {
+        Self::begin_with(vault, head.chip, label, |seal| ContentWriter::begin(seal, head))
+    }
+
+    /// For a content that is there already, of another file.
+    pub(super) fn again(vault: &Vault, chip: ChipId, label: Label) -> Result<Self, VaultError> {
+        Self::begin_with(vault, chip, label, |seal| Ok(ContentWriter::again(seal)))
+    }
+
+    fn begin_with(
+        vault: &Vault,
+        chip: ChipId,
+        label: Label,
+        content: impl FnOnce(Sealing) -> io::Result<ContentWriter<Sealing>>,
+    ) -> Result<Self, VaultError> {
         let recipients = vault.recipients()?;
-        let directory = vault.chip_directory(head.chip);
+        let directory = vault.chip_directory(chip);
         let disk = &vault.disk;
         disk.create_dir_all(&directory).map_err(|error| VaultError::disk(&directory, error))?;
         vault.sweep(&directory)?;
         let temporary = directory.join(vault.temporary_name());
         let fail = |error| VaultError::disk(&temporary, error);
         let file = disk.append(&temporary).map_err(fail)?;
-        let (vault, chip) = (vault.clone(), head.chip);
+        let vault = vault.clone();
         // From here on, dropping it removes the file.
         let mut this = Self { vault, chip, label, directory, temporary, content: None, published: false };
-        let sealing = Sealing::begin(file, &recipients, &this.label).and_then(|seal| ContentWriter::begin(seal, head));
+        let sealing = Sealing::begin(file, &recipients, &this.label).and_then(content);
         this.content = Some(sealing.map_err(|error| VaultError::disk(&this.temporary, error))?);
         Ok(this)
     }
@@ -55,19 +69,42 @@ impl Making {
 
     /// Makes it durable and proves it.
     pub(super) fn finish(mut self, tail: &Tail) -> Result<BackupRef, VaultError> {
-        let id = self.complete(tail).map_err(|error| VaultError::disk(&self.temporary, error))?;
-        if let Some(standing) = self.vault.standing_in(self.chip, id, &self.label)? {
+        let ended = self.take().and_then(|content| content.finish(tail));
+        let (seal, id) = ended.map_err(|error| VaultError::disk(&self.temporary, error))?;
+        self.publish(seal, id)
+    }
+
+    /// The same for a content that was there already, as `expected`.
+    pub(super) fn finish_again(mut self, expected: &Content) -> Result<BackupRef, VaultError> {
+        let ended = self.take().map(ContentWriter::copied);
+        let (seal, id) = ended.map_err(|error| VaultError::disk(&self.temporary, error))?;
+        if id != expected.id {
+            return Err(VaultError::draft("it was altered while it was read"));
+        }
+        self.publish(seal, id)
+    }
+
+    fn take(&mut self) -> io::Result<ContentWriter<Sealing>> {
+        self.content.take().ok_or_else(|| io::Error::other("it was completed before"))
+    }
+
+    fn publish(&mut self, seal: Sealing, id: Sha256Digest) -> Result<BackupRef, VaultError> {
+        seal.finish().map_err(|error| VaultError::disk(&self.temporary, error))?;
+        if let Some((entry, standing)) = self.vault.standing_in(self.chip, id, &self.label)? {
             // The very same backup is there already.
             let disk = &self.vault.disk;
             disk.remove(&self.temporary).map_err(|error| VaultError::disk(&self.temporary, error))?;
-            // Who made it may have died before its name was durable.
+            // Who made it may have died before its name was durable, and before there was a copy.
             disk.sync_dir(&self.directory).map_err(|error| VaultError::disk(&self.directory, error))?;
+            self.vault.copy_out(&entry)?;
             return Ok(BackupRef { suspect: self.label.suspect.clone(), ..standing });
         }
-        let path = self.vault.new_path(self.chip, id)?;
+        let entry = self.vault.new_entry(self.chip, id)?;
+        let path = self.vault.entry_path(&entry);
         self.vault.disk.publish(&self.temporary, &path).map_err(|error| VaultError::disk(&path, error))?;
         self.published = true;
         let checked = self.vault.read_file(&path, self.chip, id, |_, _| {});
+        let checked = checked.and_then(|checked| self.vault.copy_out(&entry).map(|()| checked));
         if checked.is_err() {
             // Nobody was told of it, and a repetition must be able to take its name.
             if let Err(error) = self.vault.disk.remove(&path) {
@@ -75,14 +112,6 @@ impl Making {
             }
         }
         checked.map(|(content, _)| content.reference(self.label.suspect.clone()))
-    }
-
-    /// Ends the file; gives the digest of its content.
-    fn complete(&mut self, tail: &Tail) -> io::Result<Sha256Digest> {
-        let content = self.content.take().ok_or_else(|| io::Error::other("it was completed before"))?;
-        let (seal, id) = content.finish(tail)?;
-        seal.finish()?;
-        Ok(id)
     }
 }
 

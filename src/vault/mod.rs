@@ -10,6 +10,7 @@
 //! Nothing outside of this module sees the bytes but through [`Vault::load`] and [`Vault::load_xqcn`].
 
 mod content;
+mod copy;
 mod error;
 mod first_form;
 mod held;
@@ -18,6 +19,7 @@ mod making;
 mod plausible;
 mod seal;
 mod section;
+mod transfer;
 mod writer;
 mod xqcn;
 
@@ -28,11 +30,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crate::domain::{BackupRef, BadBlocks, ChipId, Geometry, Imei, PageRange, Sha256Digest, limits};
 use crate::host::{Disk, EntryKind};
 
+pub use copy::CopyState;
 pub use error::VaultError;
 pub use held::{About, Held, Verdict};
 pub use keys::{PublicKey, SecretKeys};
-pub use plausible::plausible;
+pub use plausible::{efs_digest, plausible};
 pub use seal::Label;
+pub use transfer::Examined;
 pub use writer::Writer;
 pub use xqcn::XqcnDraft;
 
@@ -53,6 +57,7 @@ pub struct Vault {
     directory: PathBuf,
     temporaries: Arc<AtomicU64>,
     keys: KeyRing,
+    copy: Option<PathBuf>,
 }
 
 /// Whose backup is taken, and what it must show to be one.
@@ -66,6 +71,8 @@ pub struct Taking {
     pub label: Label,
     /// The least number of used pages of its EFS; never below [`limits::EFS_USED_PAGES_MIN`].
     pub used_pages_min: u64,
+    /// What its EFS must not be: the blank one of the package ([`efs_digest`]), where that has one.
+    pub blank_efs: Option<Sha256Digest>,
 }
 
 /// A whole backup in memory, for [`Vault::store`].
@@ -166,7 +173,7 @@ impl Vault {
     #[must_use]
     pub fn new(disk: Arc<dyn Disk>, directory: PathBuf) -> Self {
         let keys = KeyRing::new(directory.with_extension("key"));
-        Self { disk, directory, temporaries: Arc::default(), keys }
+        Self { disk, directory, temporaries: Arc::default(), keys, copy: None }
     }
 
     /// The same vault, whose backups from now on can also be opened with a key that is kept elsewhere.
@@ -181,6 +188,33 @@ impl Vault {
     pub fn with_keys(mut self, keys: SecretKeys) -> Self {
         self.keys.others = keys;
         self
+    }
+
+    /// The same vault, each of whose backups is also in that directory, on another disk, before it counts.
+    #[must_use]
+    pub fn with_copy(mut self, directory: PathBuf) -> Self {
+        self.copy = Some(directory);
+        self
+    }
+
+    /// Whether backups can be stored and opened: the station's key is there, or none was ever used and one is made now,
+    /// and the second place can be had. Blocks.
+    ///
+    /// # Errors
+    /// [`VaultError::Key`]; of the disk.
+    pub fn prepare(&self) -> Result<PublicKey, VaultError> {
+        if let Some(copy) = &self.copy {
+            self.disk.create_dir_all(copy).map_err(|error| VaultError::disk(copy, error))?;
+        }
+        Ok(PublicKey::from(self.station_key()?.to_public()))
+    }
+
+    /// The public half of the station's key, where there is one. Blocks.
+    ///
+    /// # Errors
+    /// [`VaultError::Key`]; of the disk.
+    pub fn public_key(&self) -> Result<Option<PublicKey>, VaultError> {
+        Ok(self.keys.station(&*self.disk)?.map(|key| PublicKey::from(key.to_public())))
     }
 
     /// Begins a backup that is written as it is read from the module. One at a time per chip. Blocks.
@@ -252,7 +286,11 @@ impl Vault {
 
     /// The files of a chip, the oldest first.
     fn entries_of(&self, chip: ChipId) -> Result<Vec<VaultEntry>, VaultError> {
-        let files = entries(&*self.disk, &self.chip_directory(chip))?;
+        self.entries_in(&self.directory, chip)
+    }
+
+    fn entries_in(&self, directory: &Path, chip: ChipId) -> Result<Vec<VaultEntry>, VaultError> {
+        let files = entries(&*self.disk, &directory.join(chip.to_string()))?;
         let mut found: Vec<VaultEntry> = files.iter().filter_map(|file| VaultEntry::of(chip, file)).collect();
         found.sort_by_key(|entry| (entry.number, entry.id));
         Ok(found)
@@ -267,9 +305,9 @@ impl Vault {
         take: impl Fn(&mut T, usize, &[u8]),
     ) -> Result<(Content, T), VaultError> {
         let mut first_error = None;
-        for entry in self.entries_of(backup.chip)?.iter().filter(|entry| entry.id == backup.id) {
-            let (path, mut made) = (self.entry_path(entry), fresh());
-            let read = self.read_file(&path, entry.chip, entry.id, |number, piece| take(&mut made, number, piece));
+        for path in self.places_of(backup.chip, backup.id)? {
+            let mut made = fresh();
+            let read = self.read_file(&path, backup.chip, backup.id, |number, piece| take(&mut made, number, piece));
             match read.and_then(|(content, _)| as_recorded(content, backup, &path)) {
                 Ok(content) => return Ok((content, made)),
                 Err(error) => first_error = first_error.or(Some(error)),
@@ -290,27 +328,37 @@ impl Vault {
         self.chip_directory(entry.chip).join(entry.name())
     }
 
-    /// The name of a new backup.
-    fn new_path(&self, chip: ChipId, id: Sha256Digest) -> Result<PathBuf, VaultError> {
+    /// A name for a new backup.
+    fn new_entry(&self, chip: ChipId, id: Sha256Digest) -> Result<VaultEntry, VaultError> {
         let known = self.entries_of(chip)?;
         let number = known.last().map_or(1, |last| last.number.saturating_add(1));
         if known.len() >= limits::BACKUPS_OF_CHIP_MAX {
             return Err(VaultError::draft(format!("chip {chip} has {} backups already", known.len())));
         }
-        Ok(self.entry_path(&VaultEntry { chip, id, number, bytes: 0 }))
+        Ok(VaultEntry { chip, id, number, bytes: 0 })
     }
 
     /// The same backup, where it is held already and proves itself: a good one stands for any, a suspect one for a suspect
     /// one. A damaged one stands for nothing, and stays where it is.
-    fn standing_in(&self, chip: ChipId, id: Sha256Digest, label: &Label) -> Result<Option<BackupRef>, VaultError> {
-        for entry in self.entries_of(chip)?.iter().filter(|entry| entry.id == id) {
-            match self.judge(entry)? {
-                Verdict::Good(backup) => return Ok(Some(backup)),
-                Verdict::Suspect(backup) if label.suspect.is_some() => return Ok(Some(backup)),
-                Verdict::Suspect(_) => {}
-                Verdict::Damaged(reason) => {
-                    tracing::warn!(%reason, path = %self.entry_path(entry).display(), "a backup is damaged");
+    fn standing_in(
+        &self,
+        chip: ChipId,
+        id: Sha256Digest,
+        label: &Label,
+    ) -> Result<Option<(VaultEntry, BackupRef)>, VaultError> {
+        for entry in self.entries_of(chip)?.into_iter().filter(|entry| entry.id == id) {
+            let path = self.entry_path(&entry);
+            match self.read_file(&path, chip, id, |_, _| {}) {
+                Ok((content, found)) => {
+                    let suspect = found.and_then(|found| found.suspect);
+                    if suspect.is_none() || label.suspect.is_some() {
+                        return Ok(Some((entry, content.reference(suspect))));
+                    }
                 }
+                Err(VaultError::Damaged { reason, .. }) => {
+                    tracing::warn!(%reason, path = %path.display(), "a backup is damaged");
+                }
+                Err(error) => return Err(error),
             }
         }
         Ok(None)
@@ -330,10 +378,14 @@ impl Vault {
         Ok(())
     }
 
+    fn station_key(&self) -> Result<age::x25519::Identity, VaultError> {
+        let may_make = || Ok(!self.list()?.iter().any(VaultEntry::is_sealed));
+        self.keys.station_or_new(&*self.disk, may_make)
+    }
+
     /// Whom a new backup is sealed to.
     fn recipients(&self) -> Result<Vec<age::x25519::Recipient>, VaultError> {
-        let may_make = || Ok(!self.list()?.iter().any(VaultEntry::is_sealed));
-        let station = self.keys.station_or_new(&*self.disk, may_make)?;
+        let station = self.station_key()?;
         let recovery = self.keys.recovery.as_ref().map(|key| key.recipient().clone());
         Ok(std::iter::once(station.to_public()).chain(recovery).collect())
     }

@@ -13,9 +13,10 @@ use age::stream::{StreamReader, StreamWriter};
 use age::{DecryptError, Decryptor, Encryptor};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 use super::section::{ReadError, Section};
-use crate::domain::{RunId, limits};
+use crate::domain::{RunId, Sha256Digest, limits};
 use crate::host::{AppendFile, ReadAt};
 
 /// Fast, and an eighth of the memory of the default level.
@@ -48,6 +49,8 @@ pub struct Label {
 struct Sink {
     file: Box<dyn AppendFile>,
     buffer: Vec<u8>,
+    /// Of everything that was appended.
+    hasher: Sha256,
 }
 
 impl Write for Sink {
@@ -62,6 +65,7 @@ impl Write for Sink {
     fn flush(&mut self) -> io::Result<()> {
         if !self.buffer.is_empty() {
             self.file.append(&self.buffer)?;
+            self.hasher.update(&self.buffer);
             self.buffer.clear();
         }
         Ok(())
@@ -81,7 +85,8 @@ impl Sealing {
     ) -> io::Result<Self> {
         let recipients = recipients.iter().map(|recipient| recipient as &dyn age::Recipient);
         let encryptor = Encryptor::with_recipients(recipients).map_err(io::Error::other)?;
-        let mut writer = encryptor.wrap_output(Sink { file, buffer: Vec::with_capacity(2 * CHUNK_BYTES) })?;
+        let sink = Sink { file, buffer: Vec::with_capacity(2 * CHUNK_BYTES), hasher: Sha256::new() };
+        let mut writer = encryptor.wrap_output(sink)?;
         // The head of an age file has a random length; what follows is then cut as the content is, so that a disk that
         // fails at its n-th call fails at the same place again.
         writer.flush()?;
@@ -97,11 +102,12 @@ impl Sealing {
         Ok(Self { encoder })
     }
 
-    /// Ends the file and makes it durable.
-    pub(super) fn finish(self) -> io::Result<()> {
+    /// Ends the file and makes it durable; gives the digest of what is in it now.
+    pub(super) fn finish(self) -> io::Result<Sha256Digest> {
         let mut sink = self.encoder.finish()?.finish()?;
         sink.flush()?;
-        sink.file.sync()
+        sink.file.sync()?;
+        Ok(Sha256Digest::finish(sink.hasher))
     }
 }
 

@@ -2,7 +2,13 @@
 
 use std::io::{self, Read};
 
+use sha2::{Digest, Sha256};
+
+use crate::domain::Sha256Digest;
 use crate::host::ReadAt;
+
+/// Bytes read at once.
+const READ_BYTES: usize = 64 * 1024;
 
 /// Why a stored file cannot be read.
 #[derive(Debug)]
@@ -70,5 +76,29 @@ impl Read for Section<'_> {
         read.map_err(|error| io::Error::other(DiskRefused(error)))?;
         self.at += length as u64;
         Ok(length)
+    }
+}
+
+/// Hands all bytes of a file of at most `bytes_max` to `take`; gives their digest.
+pub(super) fn digest(
+    file: &dyn ReadAt,
+    bytes_max: u64,
+    mut take: impl FnMut(&[u8]) -> io::Result<()>,
+) -> Result<Sha256Digest, ReadError> {
+    let bytes = file.bytes()?;
+    if bytes > bytes_max {
+        return Err(ReadError::Damaged(format!("it has {bytes} bytes, more than a backup can have")));
+    }
+    let mut hasher = Sha256::new();
+    let mut section = Section::new(file, 0, bytes);
+    let mut buffer = vec![0; READ_BYTES];
+    loop {
+        match section.read(&mut buffer).map_err(|error| ReadError::through(error, "it cannot be read"))? {
+            0 => return Ok(Sha256Digest::finish(hasher)),
+            length => {
+                hasher.update(&buffer[..length]);
+                take(&buffer[..length])?;
+            }
+        }
     }
 }

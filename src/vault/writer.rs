@@ -18,6 +18,8 @@ struct Current {
     check: Option<EfsCheck>,
     /// Bytes of the part so far.
     bytes: u64,
+    /// Pages of it that are complete.
+    pages: u64,
     /// Bytes of the page that is not complete yet.
     page: Vec<u8>,
     /// Used pages that are not written yet.
@@ -33,6 +35,7 @@ pub struct Writer {
     making: Making,
     geometry: Geometry,
     used_pages_min: u64,
+    blank_efs: Option<Sha256Digest>,
     /// Names and digests of the parts that are complete.
     parts: Vec<(String, Sha256Digest)>,
     has_efs: bool,
@@ -55,8 +58,17 @@ impl Writer {
         let used_pages_min = taking.used_pages_min.max(limits::EFS_USED_PAGES_MIN);
         let head = Head::raw(taking.chip, taking.imei, geometry);
         let making = Making::begin(vault, &head, taking.label)?;
-        let (parts, has_efs) = (Vec::new(), false);
-        Ok(Self { making, geometry, used_pages_min, parts, has_efs, bytes: 0, bad_blocks: None, current: None })
+        Ok(Self {
+            making,
+            geometry,
+            used_pages_min,
+            blank_efs: taking.blank_efs,
+            parts: Vec::new(),
+            has_efs: false,
+            bytes: 0,
+            bad_blocks: None,
+            current: None,
+        })
     }
 
     /// Begins the next partition; the one before must be complete. `is_efs` marks the EFS file system, which is
@@ -75,9 +87,9 @@ impl Writer {
         self.bytes = content::admit(partition, range, self.geometry, self.bytes).map_err(VaultError::draft)?;
         let head = PartHead { partition: partition.to_owned(), range, efs: is_efs };
         self.making.write(|content| content.part(&head))?;
-        let check = is_efs.then(|| EfsCheck::new(self.geometry, range.pages, self.used_pages_min));
-        let (page, used) = (Vec::new(), Vec::new());
-        self.current = Some(Current { head, hasher: Sha256::new(), check, bytes: 0, page, used, blank: None });
+        let check = is_efs.then(|| EfsCheck::new(self.geometry, range.pages, self.used_pages_min, self.blank_efs));
+        let (hasher, page, used) = (Sha256::new(), Vec::new(), Vec::new());
+        self.current = Some(Current { head, hasher, check, bytes: 0, pages: 0, page, used, blank: None });
         Ok(())
     }
 
@@ -159,7 +171,7 @@ impl Current {
             }
             self.used.extend_from_slice(&self.page);
             if let Some(check) = &mut self.check {
-                check.used_page(&self.page);
+                check.used_page(self.pages, &self.page);
             }
         } else {
             self.flush_used(content)?;
@@ -171,6 +183,7 @@ impl Current {
                 }
             }
         }
+        self.pages += 1;
         self.page.clear();
         Ok(())
     }

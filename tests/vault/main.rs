@@ -1,5 +1,7 @@
 //! Backups come back as they were read, or not at all.
 
+mod keeping;
+
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -64,7 +66,7 @@ fn draft(efs: Vec<u8>) -> BackupDraft {
 fn taking(suspect: Option<&str>) -> Taking {
     let taken = "2026-01-02T03:04:05Z".parse().expect("a time");
     let label = Label { taken, run: None, suspect: suspect.map(str::to_owned) };
-    Taking { chip: CHIP, imei: imei(), label, used_pages_min: 0 }
+    Taking { chip: CHIP, imei: imei(), label, used_pages_min: 0, blank_efs: None }
 }
 
 fn vault(disk: &MemoryDisk) -> Vault {

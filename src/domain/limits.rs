@@ -148,6 +148,10 @@ pub const BACKUP_BYTES_MAX: u64 = 512 * 1024 * 1024;
 pub const BACKUP_INDEX_BYTES_MAX: u64 = 8 * 1024 * 1024;
 /// Most bytes of the label that says outside of its content when and why a backup was taken.
 pub const BACKUP_LABEL_BYTES_MAX: u32 = 16 * 1024;
+/// Most bytes of the head of a sealed file, which names its recipients.
+pub const SEAL_HEAD_BYTES_MAX: u64 = 16 * 1024;
+/// Most keys that a backup is sealed to.
+pub const SEAL_RECIPIENTS_MAX: usize = 32;
 /// Most bytes of one record of a backup's content that is not pages.
 pub const BACKUP_RECORD_BYTES_MAX: u32 = 256 * 1024;
 /// Most backups of one chip.

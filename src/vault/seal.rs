@@ -27,6 +27,8 @@ pub(super) const WINDOW_LOG: u32 = 16;
 const CHUNK_BYTES: usize = 64 * 1024;
 /// What a frame begins with that a zstd decoder passes over.
 const SKIPPABLE: [u8; 4] = 0x184d_2a50_u32.to_le_bytes();
+/// What the last line of the head of an age file begins with.
+const HEAD_END: &[u8] = b"\n--- ";
 /// Most bytes of a sealed file: incompressible content, with what the layers add.
 pub(super) const FILE_BYTES_MAX: u64 =
     limits::BACKUP_BYTES_MAX + limits::BACKUP_BYTES_MAX / 64 + limits::BACKUP_INDEX_BYTES_MAX;
@@ -137,6 +139,7 @@ pub(super) fn open<'a>(
     if bytes > FILE_BYTES_MAX {
         return Err(ReadError::Damaged(format!("it has {bytes} bytes, more than a backup can have")));
     }
+    check_head(file, bytes)?;
     let section = BufReader::with_capacity(CHUNK_BYTES, Section::new(file, 0, bytes));
     let decryptor = Decryptor::new_buffered(section).map_err(closed)?;
     let identities = identities.iter().map(|identity| identity as &dyn age::Identity);
@@ -155,6 +158,17 @@ pub(super) fn open<'a>(
     let mut decoder = zstd::stream::read::Decoder::with_buffer(reader)?.single_frame();
     decoder.window_log_max(WINDOW_LOG)?;
     Ok((label, Unsealing { decoder }))
+}
+
+/// Whether the head of an age file ends within its bound: its reader looks at all of it again for each line.
+fn check_head(file: &dyn ReadAt, bytes: u64) -> Result<(), ReadError> {
+    let length = usize::try_from(bytes.min(limits::SEAL_HEAD_BYTES_MAX)).unwrap_or(usize::MAX);
+    let mut start = vec![0; length];
+    file.read_exact_at(&mut start, 0)?;
+    match start.windows(HEAD_END.len()).any(|window| window == HEAD_END) {
+        true => Ok(()),
+        false => Err(ReadError::damaged("it is no sealed backup, or its head is too long")),
+    }
 }
 
 fn closed(error: DecryptError) -> ReadError {

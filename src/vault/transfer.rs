@@ -88,11 +88,14 @@ impl Vault {
     /// with what was written after. Blocks.
     ///
     /// # Errors
-    /// [`VaultError::Damaged`] where it is not what was stored; [`VaultError::Draft`] for one that is not sealed; of the
-    /// disk, `AlreadyExists` where the name is taken.
+    /// [`VaultError::Damaged`] where it is not what was stored; [`VaultError::Draft`] for one that is not sealed, and for
+    /// no key or too many; of the disk, `AlreadyExists` where the name is taken.
     pub fn export(&self, entry: &VaultEntry, to: &[PublicKey], path: &Path) -> Result<BackupRef, VaultError> {
         if !entry.is_sealed() {
             return Err(VaultError::draft("it was stored before backups were sealed; import its file first"));
+        }
+        if to.is_empty() || to.len() > limits::SEAL_RECIPIENTS_MAX {
+            return Err(VaultError::draft(format!("it is sealed to 1 to {} keys", limits::SEAL_RECIPIENTS_MAX)));
         }
         let mut first_error = None;
         for source in self.places_of_entry(entry) {

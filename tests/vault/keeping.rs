@@ -333,6 +333,22 @@ fn sealed(content: &[u8], key: &age::x25519::Identity) -> Vec<u8> {
 }
 
 #[test]
+fn what_only_begins_like_a_sealed_file_is_refused() {
+    let disk = MemoryDisk::new();
+    let vault = vault(&disk);
+    vault.prepare().expect("a key");
+    disk.create_dir_all(Path::new("/stick")).expect("made");
+    let path = Path::new("/stick/x.smb.age");
+    let line = b"-> X25519 AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA\nAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA\n";
+    let endless = [b"age-encryption.org/v1\n".to_vec(), line.repeat(20_000)].concat();
+    let headless = b"age-encryption.org/v1\n--- AAAA\n".to_vec();
+    for bytes in [endless, headless, vec![], vec![0; 5_000], b"age-encryption.org/v1\n".to_vec()] {
+        disk.replace(path, &bytes, false).expect("written");
+        assert_damaged(vault.examine(path));
+    }
+}
+
+#[test]
 fn a_vault_is_read_with_common_tools() {
     let disk = MemoryDisk::new();
     let stored = vault(&disk).store(draft(good_efs())).expect("stored");

@@ -52,6 +52,8 @@ const AT_HOME: &[(&str, &[&str], &str)] = &[
     ("saphyr_parser::", &["config/yaml"], "one file alone names the YAML crate"),
     ("rusqlite::", &["ledger/"], "SQLite is the ledger's index and nothing else"),
     ("zstd::", &["vault/", "trace/payloads"], "only what was read of modules is compressed"),
+    ("use age::", &["vault/"], "the vault alone seals and opens"),
+    ("age::x25519", &["vault/", "config/check_station"], "the vault alone seals and opens; a station file names a key"),
     ("prometheus::", &["metrics"], "metrics are made in one place"),
     ("axum::", &["web/"], "HTTP is served in one place"),
     ("indicatif::", &["cli/"], "only the command line draws on a terminal"),

@@ -45,6 +45,7 @@ fn check(disk: &Arc<dyn Disk>, path: &Path) -> Result<String, String> {
     for profile in &station.profiles {
         notes += &check_package(disk, profile)?;
     }
+    notes += &prepare::vault_warning(&station).map(|warning| format!("\n  note: {warning}")).unwrap_or_default();
     let slots = counted(station.slots.len() as u64, "slot", "slots");
     let profiles = counted(station.profiles.len() as u64, "profile", "profiles");
     Ok(format!("a good station with {slots} and {profiles}{notes}"))

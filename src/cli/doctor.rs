@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::{Status, complain, print, print_json, reserve, start};
+use super::{Status, complain, prepare, print, print_json, reserve, start};
 use crate::config::{HardwareKind, Station};
 use crate::domain::PortChain;
 use crate::hardware::SlotPower;
@@ -15,6 +15,7 @@ use crate::hardware::usb::fitness::{self, Check, Host, SlotPorts, Verdict};
 use crate::hardware::usb::{HubPower, Sysfs};
 use crate::host::{Clock, Disk, Hold, OsDisk};
 use crate::ledger;
+use crate::vault::VaultEntry;
 
 /// Free bytes below which a shift should not begin: backups and records of some hundred units.
 const FREE_BYTES_MIN: u64 = 2 * 1024 * 1024 * 1024;
@@ -61,6 +62,7 @@ fn attempt(arguments: &DoctorArguments) -> Result<Status, Status> {
     }
     if let Some(station) = &station {
         checks.extend(records(disk.as_ref(), station, Clock::real().wall()));
+        checks.push(vault_check(&disk, station));
         if is_real {
             checks.push(power(disk.as_ref(), station, arguments.switch_power)?);
         }
@@ -138,6 +140,31 @@ fn records(disk: &dyn Disk, station: &Station, now: Timestamp) -> Vec<Check> {
         _ => Check::good("clock", "plausible"),
     });
     all
+}
+
+/// Whether the backups can be opened, also when this host is lost.
+fn vault_check(disk: &Arc<dyn Disk>, station: &Station) -> Check {
+    let (name, vault) = ("vault", prepare::vault(disk, station, &station.state));
+    let key = match (vault.public_key(), vault.list()) {
+        (Err(error), _) | (_, Err(error)) => {
+            return Check::finding(name, error.to_string(), "make it readable, or put it back from a copy");
+        }
+        (Ok(None), Ok(entries)) if entries.iter().any(VaultEntry::is_sealed) => {
+            let remedy = "put vault.key back from a copy, or import the backups with the recovery key";
+            return Check::finding(name, "its key is missing, and backups are sealed to it", remedy);
+        }
+        (Ok(key), Ok(_)) => key,
+    };
+    if let Some(copy) = station.vault.copy.as_ref().filter(|copy| disk.list(copy).is_err()) {
+        return Check::finding(name, format!("{}: cannot be read", copy.display()), "mount the disk of `vault.copy`");
+    }
+    match (prepare::vault_warning(station), key) {
+        (Some(warning), _) => {
+            Check::finding(name, warning, "make a key with age-keygen, and keep its secret elsewhere")
+        }
+        (None, Some(_)) => Check::good(name, "its key is there"),
+        (None, None) => Check::good(name, "none yet"),
+    }
 }
 
 /// Whether a directory can be written, or be made, and has room. The nearest one that is there is asked.

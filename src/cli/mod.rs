@@ -6,6 +6,7 @@
 
 mod at;
 mod attach;
+mod backups;
 mod check;
 mod completions;
 mod crash;
@@ -94,6 +95,9 @@ enum Command {
     /// Reports made from the ledger
     #[command(subcommand)]
     Report(report::ReportCommand),
+    /// Backups of modules: list, verify, and carry them from one station to another
+    #[command(subcommand)]
+    Backups(backups::BackupsCommand),
     /// Check the ledger's chain, and the reports against it
     Verify(verify::VerifyArguments),
     /// Simulated firmware, simulated modules for other programs, and replays of traces
@@ -129,6 +133,7 @@ pub fn main() -> ExitCode {
         Command::Map(arguments) => map::run(&arguments),
         Command::Doctor(arguments) => doctor::run(&arguments),
         Command::Report(command) => report::run(&command),
+        Command::Backups(command) => backups::run(&command),
         Command::Verify(arguments) => verify::run(&arguments),
         Command::Sim(command) => sim::run(&command),
         Command::Schema(arguments) => schema::run(&arguments),

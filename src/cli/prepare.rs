@@ -5,12 +5,15 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::config::{self, ConfigErrors, FlashStore, Known, KnownFault, PackageSource, Profile, SimUnitMix, Station};
+use crate::config::{
+    self, ConfigErrors, FlashStore, HardwareKind, Known, KnownFault, PackageSource, Profile, SimUnitMix, Station,
+};
 use crate::controller::Product;
 use crate::firmware::{Package, PackageError, PackageKind};
 use crate::host::Disk;
 use crate::protocol::at;
 use crate::sim::{self, FactorySpec, FaultSpec, Flash, OperatorSpec, Pacing, SimSlot, UnitKind};
+use crate::vault::Vault;
 
 /// Reads a station and its profiles, with everything that configuration may name from layers it cannot ask itself.
 ///
@@ -58,6 +61,28 @@ pub(crate) fn no_directory(error: &std::io::Error) -> String {
         ErrorKind::PermissionDenied => "it cannot be made: permission denied".to_owned(),
         _ => format!("it cannot be made: {error}"),
     }
+}
+
+/// The vault of a station, in a state directory.
+#[must_use]
+pub fn vault(disk: &Arc<dyn Disk>, station: &Station, state: &Path) -> Vault {
+    let mut vault = Vault::new(Arc::clone(disk), state.join("vault"));
+    if let Some(recovery) = station.vault.recovery.as_deref().and_then(|text| text.parse().ok()) {
+        vault = vault.with_recovery(recovery);
+    }
+    match &station.vault.copy {
+        Some(copy) => vault.with_copy(copy.clone()),
+        None => vault,
+    }
+}
+
+/// What is wrong with how a station with real modules keeps its backups; `None` where nothing is.
+pub(crate) fn vault_warning(station: &Station) -> Option<&'static str> {
+    let is_at_risk = station.hardware == HardwareKind::Usb && station.vault.recovery.is_none();
+    is_at_risk.then_some(
+        "the station file names no recovery key (`vault: { recovery: age1... }`): if the key on this disk is lost, no \
+         backup can be opened any more",
+    )
 }
 
 /// Where the generated package of a simulated profile lies.

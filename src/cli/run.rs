@@ -18,7 +18,6 @@ use crate::host::{Clock, Disk, OsDisk, Random};
 use crate::ledger::{IndexPlace, Ledger, LedgerError, WriterMode};
 use crate::metrics::Metrics;
 use crate::report::{Recorded, Summary};
-use crate::vault::Vault;
 use crate::web::{self, Hosts, WebState};
 
 /// Where `/metrics` is served unless something else is said.
@@ -147,6 +146,9 @@ fn prepare_run(arguments: &RunArguments, station: Station) -> Result<Prepared, F
             complain(format!("warning: package of profile {}: {warning}", product.profile.name));
         }
     }
+    if let Some(warning) = prepare::vault_warning(&station) {
+        complain(format!("warning: {warning}"));
+    }
     Ok(Prepared { station: Arc::new(station), products, state, reports, batch, clock, disk })
 }
 
@@ -167,6 +169,8 @@ async fn work(arguments: &RunArguments, prepared: Prepared, listener: Option<Tcp
             state.display()
         )));
     }
+    let vault = prepare::vault(&disk, &station, &state);
+    vault.prepare().map_err(|error| Failed::Stuck(error.to_string()))?;
     let projections = Projections::open(&disk, &ledger, &station, &products, &clock, (&state, &reports))
         .await
         .map_err(Failed::Stuck)?;
@@ -189,7 +193,7 @@ async fn work(arguments: &RunArguments, prepared: Prepared, listener: Option<Tcp
         clock: clock.clone(),
         random: Random::from_host(),
         ledger: ledger.clone(),
-        vault: Arc::new(Vault::new(Arc::clone(&disk), state.join("vault"))),
+        vault: Arc::new(vault),
         simulated,
         batch: batch.clone(),
         units: arguments.units,

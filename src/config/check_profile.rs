@@ -35,6 +35,7 @@ pub(super) fn check(
     let hw_ids = texts(&root.key("hw_ids"), &raw.hw_ids, "write the 16 digits of `hw_id` in a report", checker);
     let key_hashes: Vec<KeyHash> =
         texts(&root.key("key_hashes"), &raw.key_hashes, "write 64, 96 or 128 hexadecimal digits", checker);
+    let efs_used_pages_min = checker.whole(&root.key("efs_used_pages_min"), raw.efs_used_pages_min, 8, 8..=65_536);
     let boots = checker.whole(&root.key("boots"), raw.boots, 2, 1..=5);
     let checks = checks(&raw.checks, family, known, checker);
     let budgets = raw.budgets.as_ref().map_or_else(Budgets::default, |raw| budgets(raw, checker));
@@ -61,6 +62,7 @@ pub(super) fn check(
         hw_ids: hw_ids.into_iter().map(|HwId(id)| id).collect(),
         key_hashes,
         efs: raw.efs.unwrap_or_default(),
+        efs_used_pages_min,
         read_back: raw.read_back.unwrap_or_default(),
         boots,
         checks: checks?,

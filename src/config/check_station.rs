@@ -8,7 +8,7 @@ use crate::domain::{Phase, PortChain, Sha256Digest, Side, SlotName, limits};
 use super::checker::Checker;
 use super::node::{At, Document, QUOTE_CHARS_MAX};
 use super::raw::{RawFault, RawOperator, RawSimulation, RawSlot, RawStation, RawUnits, Text};
-use super::station::{HardwareKind, SimFault, SimOperator, SimUnitMix, Simulation, SlotConfig, Station};
+use super::station::{HardwareKind, SimFault, SimOperator, SimUnitMix, Simulation, SlotConfig, Station, VaultConfig};
 use super::words::choose;
 use super::{Known, PackageSource, Profile, beside};
 
@@ -36,6 +36,7 @@ pub(super) fn check(
     };
     let state = path("state", &raw.state, format!("../state/{}", raw.name.as_str()));
     let reports = path("reports", &raw.reports, "../reports".to_owned());
+    let vault = vault(document, raw, checker);
     let permits = checker.whole(&root.key("permits_per_root_port"), raw.permits_per_root_port, 8, 1..=64);
     let at = root.key("simulation");
     match (raw.hardware, &raw.simulation) {
@@ -61,11 +62,40 @@ pub(super) fn check(
         slots: slots.into_iter().filter_map(|slot| slot.checked).collect(),
         profiles: profiles.iter().map(|(_, profile)| Arc::clone(profile)).collect(),
         state: state?,
+        vault,
         reports: reports?,
         permits_per_root_port: permits,
         power: raw.power.unwrap_or_default(),
         simulation,
     })
+}
+
+fn vault(document: &Document, raw: &RawStation, checker: &mut Checker<'_>) -> VaultConfig {
+    let Some(raw) = &raw.vault else { return VaultConfig::default() };
+    let at = At::root().key("vault");
+    let recovery = raw.recovery.as_ref().and_then(|text| {
+        let key_at = at.key("recovery");
+        let text = checker.text(&key_at, text, limits::DEVICE_TEXT_CHARS_MAX)?;
+        if text.starts_with("AGE-SECRET-KEY-") {
+            checker.wrong(
+                &key_at,
+                "this is a secret key, which must never be on a station",
+                "write its public half, `age1...`, which `age-keygen -y` prints; and make a new key: this one was shown",
+            );
+            return None;
+        }
+        if let Err(why) = text.parse::<age::x25519::Recipient>() {
+            let sentence = format!("this is not the public half of a key: {why}");
+            checker.wrong(&key_at, sentence, "write `age1...` as `age-keygen` prints it after `Public key:`");
+            return None;
+        }
+        Some(text.to_owned())
+    });
+    let copy = raw.copy.as_ref().and_then(|text| {
+        let text = checker.text(&at.key("copy"), text, limits::CONFIG_PATH_CHARS_MAX)?;
+        Some(beside(&document.path, text))
+    });
+    VaultConfig { recovery, copy }
 }
 
 /// What holds between a station and its profiles, and among these.

@@ -41,6 +41,7 @@ pub use schema::{profile_schema, station_schema};
 pub use slots_block::{edit_slots, slot_names};
 pub use station::{
     FlashStore, HardwareKind, PowerKind, SimFault, SimOperator, SimUnitMix, Simulation, SlotConfig, Station,
+    VaultConfig,
 };
 
 use checker::Checker;

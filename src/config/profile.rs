@@ -38,6 +38,8 @@ pub struct Profile {
     pub key_hashes: Vec<KeyHash>,
     /// What to do with a package that touches the EFS.
     pub efs: Efs,
+    /// The least number of used pages of an EFS whose backup is one.
+    pub efs_used_pages_min: u64,
     /// What is read back and compared.
     pub read_back: ReadBack,
     /// How many boots are verified, 1 to 5.

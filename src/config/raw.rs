@@ -101,6 +101,8 @@ groups! {
         state: Option<Text>,
         /// Where the CSV reports are written, relative to this file. Default: `../reports`.
         reports: Option<Text>,
+        /// How backups are kept.
+        vault: Option<RawVault>,
         /// How many modules behind one root port are flashed at the same time; the others wait. Default: 8.
         #[schemars(range(min = 1, max = 64))]
         permits_per_root_port: Option<i64>,
@@ -111,6 +113,15 @@ groups! {
         slots: Vec<RawSlot>,
         /// The virtual factory; only, and always, with `hardware: simulated`.
         simulation: Option<RawSimulation>,
+    }
+
+    /// How backups are kept.
+    RawVault {
+        /// The public half (`age1...`) of a key that is kept away from the station: what opens its backups when its own
+        /// key is lost.
+        recovery: Option<Text>,
+        /// A directory on another disk, relative to this file, in which each backup is too before it counts.
+        copy: Option<Text>,
     }
 
     /// One position of the fixture.
@@ -206,6 +217,9 @@ groups! {
         key_hashes: Vec<Text>,
         /// A package that touches the EFS: `keep` refuses it, `carve` leaves those operations out. Default: keep.
         efs: Option<Efs>,
+        /// The least number of used pages of the EFS of a module in use: what has fewer is no backup. Default: 8.
+        #[schemars(range(min = 8, max = 65_536))]
+        efs_used_pages_min: Option<i64>,
         /// What is read back and compared before the boot loader is written. Default: boot-chain.
         read_back: Option<ReadBack>,
         /// How many boots are verified after the flash. Default: 2.

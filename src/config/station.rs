@@ -28,6 +28,8 @@ pub struct Station {
     pub profiles: Vec<Arc<Profile>>,
     /// Where ledger and vault are kept.
     pub state: PathBuf,
+    /// How backups are kept.
+    pub vault: VaultConfig,
     /// Where the CSV reports are written.
     pub reports: PathBuf,
     /// How many modules behind one root port are flashed at the same time.
@@ -50,6 +52,15 @@ impl Station {
     pub fn profile_for(&self, model: &str) -> Option<&Arc<Profile>> {
         self.profiles.iter().find(|profile| profile.models.iter().any(|known| known == model))
     }
+}
+
+/// How backups are kept.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct VaultConfig {
+    /// The public half of the key that opens them when the station's own is lost: `age1…`, in the form of one.
+    pub recovery: Option<String>,
+    /// The directory in which each backup is too.
+    pub copy: Option<PathBuf>,
 }
 
 /// What is plugged into the slots.

@@ -9,9 +9,10 @@ use super::failure::{Failure, RunError};
 use super::floor::Product;
 use super::session::firehose::Firehose;
 use super::work::{Edl, Work};
-use crate::domain::{BackupRef, ChipId, Fact, FailureCode, Imei, PageRange, Phase, PlanSummary};
+use crate::domain::{BackupRef, ChipId, Fact, FailureCode, Imei, PageRange, Phase, PlanSummary, Sha256Digest};
 use crate::hardware::DeviceRecord;
-use crate::vault::{Vault, VaultError, Writer};
+use crate::protocol::rawprogram::RawKind;
+use crate::vault::{Label, Taking, Vault, VaultError, Writer, efs_digest};
 
 /// The permission to change one module in one way: bound to a chip, a plan and a durable backup.
 #[derive(Debug)]
@@ -93,16 +94,23 @@ impl Work {
         let page_bytes = u64::from(bound.geometry.page_bytes);
         let total = parts.iter().map(|(_, range, _)| range.pages.saturating_mul(page_bytes)).sum();
         let mut progress = self.progress(total);
-        let mut writer = self.floor.vault.begin(chip, imei, bound.geometry).map_err(vault_failure)?;
-        for (name, range, is_efs) in parts {
-            writer.part(&name, range, is_efs).map_err(vault_failure)?;
+        let label = Label { taken: self.floor.clock.wall(), run: Some(self.run()), suspect: None };
+        let efs = parts.iter().find(|(_, _, is_efs)| *is_efs).map(|(_, range, _)| *range);
+        let blank_efs = efs.and_then(|range| blank_efs(product, range)).transpose()?;
+        let used_pages_min = product.profile.efs_used_pages_min;
+        let taking = Taking { chip, imei, label, used_pages_min, blank_efs };
+        let mut writer = self.floor.vault.begin(taking, bound.geometry).map_err(vault_failure)?;
+        for (name, range, is_efs) in &parts {
+            writer.part(name, *range, *is_efs).map_err(vault_failure)?;
             firehose
-                .read(range, bound.geometry, |piece| {
+                .read(*range, bound.geometry, |piece| {
                     progress.add(piece.len() as u64);
                     writer.bytes(piece).map_err(vault_failure)
                 })
                 .await?;
         }
+        let ranges: Vec<PageRange> = parts.iter().map(|(_, range, _)| *range).collect();
+        writer.bad_blocks(firehose.bad_blocks_in(&ranges, bound.geometry));
         Ok(writer)
     }
 
@@ -140,6 +148,22 @@ impl Work {
         self.draft.set_changed();
         Ok(Authority { chip, summary })
     }
+}
+
+/// What the package would put into the EFS, where it has an image for it: a module that holds just that has no calibration.
+fn blank_efs(product: &Product, efs: PageRange) -> Option<Result<Sha256Digest, Failure>> {
+    let package = &product.package;
+    let programs_it = |operation: &&crate::protocol::rawprogram::RawOperation| {
+        operation.kind == RawKind::Program && efs.contains(operation.range) && operation.range.start == efs.start
+    };
+    let operation = package.operations().iter().find(programs_it)?;
+    let image = package.image(&package.resolve(operation.file.as_deref()?)?.0)?;
+    let skip = operation.file_page_offset.checked_mul(u64::from(operation.geometry.page_bytes))?;
+    let most = efs.pages.checked_mul(u64::from(operation.geometry.page_bytes))?;
+    let mut bytes = vec![0; usize::try_from(image.bytes.checked_sub(skip)?.min(most)).ok()?];
+    let changed = |error| Failure::new(FailureCode::PackageChanged, format!("{}: {error}", image.key));
+    let read = image.read_exact_at(&mut bytes, skip).map_err(changed);
+    Some(read.map(|()| efs_digest(&bytes, operation.geometry)))
 }
 
 /// The guarded ranges, computed again from the module's table and not taken from the plan.

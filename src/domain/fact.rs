@@ -73,22 +73,97 @@ pub struct BackupPart {
     pub used_pages: u64,
 }
 
+/// What kind of content a backup has.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BackupKind {
+    /// The pages of partitions, read in download mode.
+    #[default]
+    Raw,
+    /// An XQCN file: NV items and EFS files, read over DIAG from a running module.
+    Xqcn,
+}
+
+impl std::fmt::Display for BackupKind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(match self {
+            Self::Raw => "raw",
+            Self::Xqcn => "xqcn",
+        })
+    }
+}
+
+/// How much is in an XQCN file.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct XqcnCounts {
+    /// NV items of all subscriptions.
+    pub nv_items: u64,
+    /// EFS files, item files included.
+    pub files: u64,
+    /// EFS directories.
+    pub directories: u64,
+}
+
+/// The bad blocks of a storage, as its programmer tells of them: it counts those of the whole storage, and names one
+/// whenever a command steps over it.
+///
+/// A programmer passes over bad blocks when it reads and when it writes, so what was read through one set of them comes
+/// to lie elsewhere when it is written through another.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BadBlocks {
+    /// Numbers of those that were named while the backup's partitions were read, ascending, at most
+    /// [`super::limits::BAD_BLOCKS_MAX`].
+    pub named: Vec<u32>,
+    /// How many the whole storage has, where the programmer says so.
+    pub counted: Option<u32>,
+}
+
+impl BadBlocks {
+    /// Whether pages that were read over these come to lie where they were when they are written over `now`.
+    ///
+    /// Blocks that are named decide. Where none is, the count is all there is, and another count is another layout.
+    #[must_use]
+    pub fn is_same_layout(&self, now: &Self) -> bool {
+        self.named == now.named && (!self.named.is_empty() || self.counted == now.counted)
+    }
+}
+
 /// A stored backup, as the ledger names it.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct BackupRef {
-    /// SHA-256 of the stored file: its name in the vault.
+    /// SHA-256 of its content, unsealed: its name in the vault.
     pub id: Sha256Digest,
+    /// What kind of content it has.
+    #[serde(default, skip_serializing_if = "is_raw")]
+    pub kind: BackupKind,
     /// The chip it was read from; the only one it may ever be written to.
     pub chip: ChipId,
     /// The IMEI that the module reported before.
     pub imei: Imei,
-    /// Page and block size.
-    pub geometry: Geometry,
-    /// What is in it: the guarded partitions and the partition table.
+    /// Page and block size of what was read page by page.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub geometry: Option<Geometry>,
+    /// What is in it: the guarded partitions and the partition table. Empty for an XQCN file.
     pub parts: Vec<BackupPart>,
     /// Bytes that were read from the module.
     pub bytes: u64,
+    /// The bad blocks under it; `None` where they were not asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bad_blocks: Option<BadBlocks>,
+    /// What is in an XQCN file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub xqcn: Option<XqcnCounts>,
+    /// Why a repair must not use it, although it is what was read: the module was not well. `None` for a good one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub suspect: Option<String>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks with a reference")]
+fn is_raw(kind: &BackupKind) -> bool {
+    *kind == BackupKind::Raw
 }
 
 /// What a run is about to do to a module.
@@ -220,6 +295,13 @@ pub enum Fact {
         /// The backup.
         backup: BackupRef,
     },
+    /// Somebody gave a backup that was taken elsewhere. It was verified and is durable.
+    BackupImported {
+        /// The backup.
+        backup: BackupRef,
+        /// Who gave it, printable: another station, a person.
+        given_by: String,
+    },
     /// The next command changes the module. Durable before it is sent.
     Intent {
         /// The run.
@@ -330,6 +412,7 @@ impl Fact {
             Self::StationStarted { .. }
             | Self::StationStopped { .. }
             | Self::BatchOpened { .. }
+            | Self::BackupImported { .. }
             | Self::HubLost { .. }
             | Self::HubReturned { .. } => None,
         }

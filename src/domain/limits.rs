@@ -108,6 +108,9 @@ pub const EDL_UNREAD_BYTES_MAX: usize = 4 * 1024 * 1024;
 pub const FIREHOSE_LOG_LINES_KEPT: usize = 16;
 /// Log lines that name a bad block and are kept for one session.
 pub const BAD_BLOCK_LINES_MAX: usize = 1024;
+/// Most bad blocks of a storage that are known by number. The largest NAND of the families has 4096 blocks, of which a
+/// maker guarantees 98 of 100.
+pub const BAD_BLOCKS_MAX: usize = 1024;
 /// Longest XML document to a programmer, in bytes (`MaxXMLSizeInBytes` of real loaders).
 pub const FIREHOSE_COMMAND_BYTES_MAX: usize = 4096;
 /// Largest payload ever negotiated, in bytes.
@@ -141,8 +144,18 @@ pub const PARTITIONS_MAX: usize = 64;
 pub const TABLE_PARTITION_BYTES_MAX: u64 = 8 * 1024 * 1024;
 /// Most bytes of one backup.
 pub const BACKUP_BYTES_MAX: u64 = 512 * 1024 * 1024;
-/// Most bytes of the index at the end of a stored backup.
+/// Most bytes of the index at the end of a backup in the first form.
 pub const BACKUP_INDEX_BYTES_MAX: u64 = 8 * 1024 * 1024;
+/// Most bytes of the label that says outside of its content when and why a backup was taken.
+pub const BACKUP_LABEL_BYTES_MAX: u32 = 16 * 1024;
+/// Most bytes of the head of a sealed file, which names its recipients.
+pub const SEAL_HEAD_BYTES_MAX: u64 = 16 * 1024;
+/// Most keys that a backup is sealed to.
+pub const SEAL_RECIPIENTS_MAX: usize = 32;
+/// Most bytes of one record of a backup's content that is not pages.
+pub const BACKUP_RECORD_BYTES_MAX: u32 = 256 * 1024;
+/// Most backups of one chip.
+pub const BACKUPS_OF_CHIP_MAX: usize = 10_000;
 /// A file system of an EFS in use has at least so many pages that are not blank; a skeleton has fewer.
 pub const EFS_USED_PAGES_MIN: u64 = 8;
 

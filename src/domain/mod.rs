@@ -19,7 +19,7 @@ pub mod text;
 mod tick;
 
 pub use digest::Sha256Digest;
-pub use fact::{BackupPart, BackupRef, Fact, Identity, PageRange, PlanSummary};
+pub use fact::{BackupKind, BackupPart, BackupRef, BadBlocks, Fact, Identity, PageRange, PlanSummary, XqcnCounts};
 pub use failure::{Blame, FailureCode};
 pub use family::{BandQuery, BandReply, BandSet, Family, Geometry};
 pub use ids::{BatchId, ChipId, IdError, KeyHash, RunId, SlotName, StationName};

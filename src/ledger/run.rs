@@ -217,6 +217,7 @@ impl Body {
             | Fact::ClaimRefused { .. }
             | Fact::RunFinished(_)
             | Fact::Quarantined { .. }
+            | Fact::BackupImported { .. }
             | Fact::HubLost { .. }
             | Fact::HubReturned { .. } => {}
         }

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::section::ReadError;
 use crate::domain::{FailureCode, Sha256Digest};
 
 /// Why a backup was not stored, or not given out.
@@ -40,6 +41,14 @@ pub enum VaultError {
         /// Why.
         reason: String,
     },
+    /// A key of the vault cannot be used.
+    #[error("the key {}: {reason}", path.display())]
+    Key {
+        /// Its file.
+        path: PathBuf,
+        /// What is wrong with it, and what to do.
+        reason: String,
+    },
     /// A stored file is not what was stored.
     #[error("backup {id}: {reason}; restore the file {} from a copy", path.display())]
     Damaged {
@@ -57,6 +66,13 @@ impl VaultError {
         Self::Disk { path: path.to_owned(), source }
     }
 
+    pub(super) fn of_file(id: Sha256Digest, path: &Path, error: ReadError) -> Self {
+        match error {
+            ReadError::Disk(source) => Self::disk(path, source),
+            ReadError::Damaged(reason) => Self::Damaged { id, path: path.to_owned(), reason },
+        }
+    }
+
     pub(super) fn draft(reason: impl Into<String>) -> Self {
         Self::Draft { reason: reason.into() }
     }
@@ -65,7 +81,7 @@ impl VaultError {
     #[must_use]
     pub const fn code(&self) -> FailureCode {
         match self {
-            Self::Disk { .. } | Self::Damaged { .. } => FailureCode::DiskFailed,
+            Self::Disk { .. } | Self::Key { .. } | Self::Damaged { .. } => FailureCode::DiskFailed,
             Self::Implausible { .. } | Self::Draft { .. } => FailureCode::BackupInvalid,
             Self::Length { .. } => FailureCode::BackupFailed,
         }

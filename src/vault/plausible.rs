@@ -4,7 +4,9 @@
 //! offset 8 of a page, followed by block size, page size and block count. That, and enough used pages, tells a module
 //! with calibration from a blank one and from the skeleton that a boot with a lost EFS makes.
 
-use crate::domain::{Geometry, limits};
+use sha2::{Digest, Sha256};
+
+use crate::domain::{Geometry, Sha256Digest, limits};
 
 use super::VaultError;
 
@@ -54,21 +56,29 @@ pub(super) struct EfsCheck {
     geometry: Geometry,
     /// Blocks of the partition.
     blocks: u64,
+    /// The least of used pages.
+    least: u64,
     used: u64,
+    /// What a package would put there, where it has something, and what there is so far.
+    blank: Option<(Sha256Digest, Sha256)>,
     superblock: bool,
     /// Why a superblock that was seen does not count.
     mismatch: Option<String>,
 }
 
 impl EfsCheck {
-    pub(super) fn new(geometry: Geometry, pages: u64) -> Self {
+    pub(super) fn new(geometry: Geometry, pages: u64, least: u64, blank: Option<Sha256Digest>) -> Self {
         let blocks = pages / u64::from(geometry.pages_per_block.max(1));
-        Self { geometry, blocks, used: 0, superblock: false, mismatch: None }
+        let blank = blank.map(|blank| (blank, Sha256::new()));
+        Self { geometry, blocks, least, used: 0, blank, superblock: false, mismatch: None }
     }
 
-    /// Takes the next used page.
-    pub(super) fn used_page(&mut self, page: &[u8]) {
+    /// Takes the next used page, the `number`-th of the partition from 0.
+    pub(super) fn used_page(&mut self, number: u64, page: &[u8]) {
         self.used += 1;
+        if let Some((_, hasher)) = &mut self.blank {
+            take_used(hasher, number, page);
+        }
         if page.get(MAGIC_OFFSET..WORDS_OFFSET) != Some(MAGIC) {
             return;
         }
@@ -94,7 +104,7 @@ impl EfsCheck {
     /// # Errors
     /// What is not plausible, as a clause.
     pub(super) fn finish(self) -> Result<(), String> {
-        let least = limits::EFS_USED_PAGES_MIN;
+        let least = self.least;
         if self.used == 0 {
             return Err("it is blank".to_owned());
         }
@@ -104,8 +114,32 @@ impl EfsCheck {
         if self.used < least {
             return Err(format!("it is a skeleton: {} pages are used, {least} are the least", self.used));
         }
+        if self.blank.is_some_and(|(blank, hasher)| blank == Sha256Digest::finish(hasher)) {
+            return Err("it is the blank EFS of a package, without the calibration of any module".to_owned());
+        }
         Ok(())
     }
+}
+
+/// What tells an EFS that was just programmed from `image` from all others: the digest of its used pages and their
+/// places. Blank pages do not count, because they read differently on different modules.
+#[must_use]
+pub fn efs_digest(image: &[u8], geometry: Geometry) -> Sha256Digest {
+    let page_bytes = usize::try_from(geometry.page_bytes.max(1)).unwrap_or(usize::MAX);
+    let mut hasher = Sha256::new();
+    for (number, bytes) in (0..).zip(image.chunks(page_bytes)) {
+        let mut page = vec![0xff; page_bytes];
+        page[..bytes.len()].copy_from_slice(bytes);
+        if PageKind::of(&page) == PageKind::Used {
+            take_used(&mut hasher, number, &page);
+        }
+    }
+    Sha256Digest::finish(hasher)
+}
+
+fn take_used(hasher: &mut Sha256, number: u64, page: &[u8]) {
+    hasher.update(number.to_le_bytes());
+    hasher.update(page);
 }
 
 /// Whether `bytes`, all of an EFS partition, are a file system in use on a storage of that geometry.
@@ -114,9 +148,11 @@ impl EfsCheck {
 /// [`VaultError::Implausible`] with what is wrong.
 pub fn plausible(bytes: &[u8], geometry: Geometry) -> Result<(), VaultError> {
     let page_bytes = usize::try_from(geometry.page_bytes.max(1)).unwrap_or(usize::MAX);
-    let mut check = EfsCheck::new(geometry, (bytes.len() / page_bytes) as u64);
-    for page in bytes.chunks(page_bytes).filter(|page| PageKind::of(page) == PageKind::Used) {
-        check.used_page(page);
+    let mut check = EfsCheck::new(geometry, (bytes.len() / page_bytes) as u64, limits::EFS_USED_PAGES_MIN, None);
+    for (number, page) in (0..).zip(bytes.chunks(page_bytes)) {
+        if PageKind::of(page) == PageKind::Used {
+            check.used_page(number, page);
+        }
     }
     check.finish().map_err(|reason| VaultError::Implausible { partition: "efs2".to_owned(), reason })
 }

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use stationmaster::domain::{
-    BackupPart, BackupRef, ChipId, Fact, FailureCode, Flags, Geometry, Identity, Imei, KeyHash, Outcome, PageRange,
-    Phase, PlanSummary, RunId, RunRecord, Sha256Digest,
+    BackupKind, BackupPart, BackupRef, BadBlocks, ChipId, Fact, FailureCode, Flags, Geometry, Identity, Imei, KeyHash,
+    Outcome, PageRange, Phase, PlanSummary, RunId, RunRecord, Sha256Digest,
 };
 use stationmaster::host::{Clock, Disk, MemoryDisk};
 use stationmaster::ledger::{ClaimRequest, IndexPlace, Ledger, LedgerError, WriterMode};
@@ -87,9 +87,13 @@ pub(crate) fn backup(number: u8, generation: u8) -> BackupRef {
         id: Sha256Digest::of(&[number, generation]),
         chip: chip(number),
         imei: imei(number),
-        geometry: Geometry { page_bytes: 2048, pages_per_block: 64 },
+        kind: BackupKind::Raw,
+        geometry: Some(Geometry { page_bytes: 2048, pages_per_block: 64 }),
         parts: vec![part],
         bytes: 131_072,
+        bad_blocks: Some(BadBlocks { named: vec![3], counted: Some(1) }),
+        xqcn: None,
+        suspect: None,
     }
 }
 

@@ -15,7 +15,6 @@ use stationmaster::hardware::{Listing, NoPower};
 use stationmaster::host::{Clock, Disk, MemoryDisk, OsDisk, Random};
 use stationmaster::ledger::{self, Entry, IndexPlace, Ledger, WriterMode};
 use stationmaster::sim::{Factory, FactorySpec, Flash, Pacing};
-use stationmaster::vault::Vault;
 use tokio::task::JoinHandle;
 
 /// When virtual time begins.
@@ -145,7 +144,7 @@ impl Line {
             clock: self.clock.clone(),
             random: Random::seeded(2),
             ledger: ledger.clone(),
-            vault: Arc::new(Vault::new(Arc::clone(&self.disk), PathBuf::from("state/vault"))),
+            vault: Arc::new(prepare::vault(&self.disk, &self.station, Path::new("state"))),
             simulated: true,
             batch: batch.parse().expect("a batch name"),
             units: Some(units),

@@ -1,5 +1,6 @@
 //! Whole lines in virtual time: units are put in, flashed, proven, recorded and taken out.
 
+mod backups;
 mod each_fault;
 mod faults;
 mod harness;

@@ -2,6 +2,7 @@
 #![expect(clippy::disallowed_methods, reason = "outside of the program there is nothing but the real host")]
 
 mod at;
+mod backups;
 mod cli;
 mod demo;
 mod doctor;

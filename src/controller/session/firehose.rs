@@ -8,10 +8,10 @@ use std::time::Duration;
 use super::EdlLink;
 use crate::config::Timeouts;
 use crate::controller::failure::{Failure, SessionError};
-use crate::domain::{FailureCode, Family, Geometry, PageRange, limits};
+use crate::domain::{BadBlocks, FailureCode, Family, Geometry, PageRange, limits};
 use crate::protocol::firehose::{
-    Banner, FirehoseError, Inbox, LogBudget, Message, Negotiation, Response, StorageInfo, bad_block_count, command,
-    negotiate, storage_info,
+    Banner, FirehoseError, Inbox, LogBudget, Message, Negotiation, Response, StorageInfo, bad_block_count,
+    bad_block_number, command, negotiate, storage_info,
 };
 
 /// How long the programmer may take between two lines of its banner.
@@ -28,19 +28,25 @@ pub(crate) struct Firehose {
     inbox: Inbox,
     timeouts: Timeouts,
     payload_bytes: u32,
-    bad_blocks: BadBlocks,
+    bad_blocks: SeenBadBlocks,
 }
 
 /// Bad blocks as far as the programmer tells: a count now and then, and lines that name one. The same line comes
 /// again whenever its block is passed over, so lines are kept and not counted.
 #[derive(Debug, Default)]
-struct BadBlocks {
+struct SeenBadBlocks {
+    /// What the storage's description says.
+    described: Option<u32>,
     count: u32,
     lines: BTreeSet<String>,
+    numbers: BTreeSet<u32>,
 }
 
-impl BadBlocks {
+impl SeenBadBlocks {
     fn note(&mut self, line: &str) {
+        if let Some(number) = bad_block_number(line).filter(|_| self.numbers.len() < limits::BAD_BLOCKS_MAX) {
+            self.numbers.insert(number);
+        }
         match bad_block_count(line) {
             Some(1) if self.lines.len() < limits::BAD_BLOCK_LINES_MAX => {
                 self.lines.insert(line.to_owned());
@@ -110,7 +116,7 @@ impl Firehose {
     pub(crate) fn over(link: EdlLink, heard: &[u8], timeouts: &Timeouts) -> Self {
         let mut inbox = Inbox::new();
         inbox.feed(heard);
-        Self { link, inbox, timeouts: *timeouts, payload_bytes: 0, bad_blocks: BadBlocks::default() }
+        Self { link, inbox, timeouts: *timeouts, payload_bytes: 0, bad_blocks: SeenBadBlocks::default() }
     }
 
     /// Agrees on the payload size.
@@ -139,6 +145,18 @@ impl Firehose {
         self.bad_blocks.known()
     }
 
+    /// The bad blocks in those ranges, as far as they were named in this session: after the ranges were read, which
+    /// names every one that was passed over, those that matter for what was read.
+    pub(crate) fn bad_blocks_in(&self, ranges: &[PageRange], geometry: Geometry) -> BadBlocks {
+        let per_block = u64::from(geometry.pages_per_block);
+        let is_inside = |block: &&u32| {
+            let pages = PageRange { start: u64::from(**block).saturating_mul(per_block), pages: per_block };
+            ranges.iter().any(|range| range.overlaps(pages))
+        };
+        let named = self.bad_blocks.numbers.iter().filter(is_inside).copied().collect();
+        BadBlocks { named, counted: self.bad_blocks.described }
+    }
+
     /// The storage behind the programmer.
     pub(crate) async fn storage(&mut self) -> Result<StorageInfo, SessionError> {
         let answer = self.command(&command::storage_info(), self.timeouts.configure).await?;
@@ -146,7 +164,8 @@ impl Firehose {
         match found {
             Some(info) if answer.response.ack => {
                 let info = info.map_err(failure)?;
-                self.bad_blocks.count = self.bad_blocks.count.max(info.bad_blocks);
+                self.bad_blocks.described = info.bad_blocks;
+                self.bad_blocks.count = self.bad_blocks.count.max(info.bad_blocks.unwrap_or(0));
                 Ok(info)
             }
             _ => {

@@ -191,8 +191,8 @@ pub struct StorageInfo {
     pub geometry: Geometry,
     /// Pages of the whole storage.
     pub total_pages: u64,
-    /// Bad blocks, where it says so; else 0.
-    pub bad_blocks: u32,
+    /// Bad blocks, where it says so.
+    pub bad_blocks: Option<u32>,
 }
 
 /// Reads the log line with which a programmer answers [`super::command::storage_info`]; `None` for any other line.
@@ -235,8 +235,8 @@ fn parse_storage(json: &str) -> Result<StorageInfo, FirehoseError> {
         .checked_mul(unit / page)
         .filter(|pages| *pages >= u64::from(pages_per_block) && pages.checked_mul(page).is_some())
         .ok_or(FirehoseError::Storage("its size is impossible"))?;
-    let bad = number("bad_blocks").or(number("num_bad_blocks")).unwrap_or(0);
-    let bad_blocks = u32::try_from(bad).unwrap_or(u32::MAX);
+    let bad = number("bad_blocks").or(number("num_bad_blocks"));
+    let bad_blocks = bad.map(|bad| u32::try_from(bad).unwrap_or(u32::MAX));
     Ok(StorageInfo { geometry: Geometry { page_bytes, pages_per_block }, total_pages, bad_blocks })
 }
 
@@ -254,4 +254,20 @@ pub fn bad_block_count(line: &str) -> Option<u32> {
         }
     }
     (lower.contains("bad block") || lower.contains("badblock")).then_some(1)
+}
+
+/// Which block a log line names as bad (`skipping bad block 171`, `NAND bad block skipped: 0xab`), `None` for a line
+/// that names none.
+#[must_use]
+pub fn bad_block_number(line: &str) -> Option<u32> {
+    let lower = line.to_ascii_lowercase();
+    let at = ["bad block", "badblock"].into_iter().find_map(|word| lower.find(word).map(|at| at + word.len()))?;
+    let rest = &lower[at..];
+    if rest.starts_with('s') {
+        return None;
+    }
+    let digits = &rest[rest.find(|c: char| c.is_ascii_digit())?..];
+    let (digits, radix) = digits.strip_prefix("0x").map_or((digits, 10), |digits| (digits, 16));
+    let end = digits.find(|c: char| !c.is_digit(radix)).unwrap_or(digits.len());
+    u32::from_str_radix(&digits[..end], radix).ok()
 }

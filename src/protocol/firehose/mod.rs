@@ -15,7 +15,9 @@ mod inbox;
 #[cfg(test)]
 mod tests;
 
-pub use answers::{Banner, LogBudget, Negotiation, StorageInfo, bad_block_count, negotiate, storage_info};
+pub use answers::{
+    Banner, LogBudget, Negotiation, StorageInfo, bad_block_count, bad_block_number, negotiate, storage_info,
+};
 pub use document::{Message, Response};
 pub use error::FirehoseError;
 pub use inbox::Inbox;

@@ -261,7 +261,7 @@ fn both_styles_of_banner() {
 #[test]
 fn storage_as_real_programmers_describe_it() {
     let info = storage_info(STORAGE).expect("it is the description").expect("it is possible");
-    assert_eq!(info, StorageInfo { geometry: NAND_4K, total_pages: 131_072, bad_blocks: 0 });
+    assert_eq!(info, StorageInfo { geometry: NAND_4K, total_pages: 131_072, bad_blocks: None });
     assert_eq!(storage_info("INFO: Calling handler for getstorageinfo"), None);
     let broken = [
         ("\"page_size\":4096", "\"page_size\":0"),
@@ -284,6 +284,12 @@ fn bad_blocks_are_counted() {
     assert_eq!(bad_block_count(failure), Some(0x1f));
     assert_eq!(bad_block_count("INFO: skipping bad block 171"), Some(1));
     assert_eq!(bad_block_count("INFO: Calling handler for erase"), None);
+    assert_eq!(bad_block_number("INFO: skipping bad block 171"), Some(171));
+    assert_eq!(bad_block_number("INFO: NAND bad block skipped: 0xAb, going on"), Some(171));
+    assert_eq!(bad_block_number("INFO: BadBlock=7"), Some(7));
+    assert_eq!(bad_block_number("INFO: bad blocks: 3"), None);
+    assert_eq!(bad_block_number("INFO: bad block 99999999999"), None);
+    assert_eq!(bad_block_number("INFO: block 3 is bad"), None);
 }
 
 #[test]
@@ -349,6 +355,7 @@ proptest! {
         hear(&[&bytes, &document(&text)], 10);
         let _ = storage_info(&format!("{{\"storage_info\"{text}"));
         let _ = bad_block_count(&text);
+        let _ = bad_block_number(&text);
         Banner::new().take(&text);
     }
 

@@ -1,0 +1,191 @@
+//! Which backups of a chip there are, what each is worth, and which of them a repair may use.
+
+use std::io::ErrorKind;
+use std::path::Path;
+
+use super::content::{self, Content};
+use super::seal::{self, Label};
+use super::section::ReadError;
+use super::{Vault, VaultEntry, VaultError, first_form};
+use crate::domain::{BackupKind, BackupRef, ChipId, Imei, Sha256Digest};
+
+/// A backup that lies in the vault.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Held {
+    /// Its file.
+    pub entry: VaultEntry,
+    /// What its beginning says, which was unsealed and not verified; why that cannot be read, as a clause.
+    pub about: Result<About, String>,
+}
+
+/// What the beginning of a backup says.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct About {
+    /// What kind of content it has.
+    pub kind: BackupKind,
+    /// The IMEI that the module reported.
+    pub imei: Imei,
+    /// When and why it was taken; `None` for one that was stored before backups were sealed.
+    pub label: Option<Label>,
+}
+
+/// What a backup turned out to be, read to its end.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Verdict {
+    /// It is what was read, and the module was well.
+    Good(BackupRef),
+    /// It is what was read, but the module was not well.
+    Suspect(BackupRef),
+    /// It is not what was stored, or cannot be opened: why, as a clause.
+    Damaged(String),
+}
+
+impl Vault {
+    /// The backups of a chip as the vault has them, the oldest first. Only the beginning of each is read:
+    /// [`Vault::judge`] reads all of one. Blocks.
+    ///
+    /// Those that were stored before backups were sealed come first, in no order: the ledger knows theirs.
+    ///
+    /// # Errors
+    /// Of the disk.
+    pub fn backups_of(&self, chip: ChipId) -> Result<Vec<Held>, VaultError> {
+        let look = |entry: VaultEntry| {
+            let about = match self.look(&entry) {
+                Err(VaultError::Disk { path, source }) => return Err(VaultError::Disk { path, source }),
+                Err(VaultError::Damaged { reason, .. }) => Err(reason),
+                Err(error) => Err(error.to_string()),
+                Ok(about) => Ok(about),
+            };
+            Ok(Held { entry, about })
+        };
+        self.entries_of(chip)?.into_iter().map(look).collect()
+    }
+
+    /// Reads a backup to its end, and its copy where the first one is damaged. Blocks.
+    ///
+    /// # Errors
+    /// Of the disk.
+    pub fn judge(&self, entry: &VaultEntry) -> Result<Verdict, VaultError> {
+        let mut damaged = None;
+        for path in self.places_of_entry(entry) {
+            match self.read_file(&path, entry.chip, entry.id, |_, _| {}) {
+                Ok((content, label)) => {
+                    let backup = content.reference(label.and_then(|label| label.suspect));
+                    return Ok(match backup.suspect {
+                        Some(_) => Verdict::Suspect(backup),
+                        None => Verdict::Good(backup),
+                    });
+                }
+                Err(VaultError::Damaged { reason, .. }) => damaged = damaged.or(Some(reason)),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(Verdict::Damaged(damaged.unwrap_or_default()))
+    }
+
+    /// The backup of that kind which a repair of the chip may use: the first good one. It was taken before any later
+    /// one, so before anything that a later run changed; a suspect or a damaged one never takes its place. `is_recorded`
+    /// is asked whether the ledger knows it: what somebody laid into the directory is nobody's backup. Blocks.
+    ///
+    /// # Errors
+    /// Of the disk.
+    pub fn best_for(
+        &self,
+        chip: ChipId,
+        kind: BackupKind,
+        mut is_recorded: impl FnMut(&BackupRef) -> bool,
+    ) -> Result<Option<BackupRef>, VaultError> {
+        for held in self.backups_of(chip)? {
+            let is_candidate = held.about.as_ref().is_ok_and(|about| {
+                about.kind == kind && about.label.as_ref().is_none_or(|label| label.suspect.is_none())
+            });
+            if !is_candidate {
+                continue;
+            }
+            if let Verdict::Good(backup) = self.judge(&held.entry)?
+                && is_recorded(&backup)
+            {
+                return Ok(Some(backup));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The beginning of a backup, of its copy where the first file is damaged.
+    fn look(&self, entry: &VaultEntry) -> Result<About, VaultError> {
+        match self.look_at(entry, &self.entry_path(entry)) {
+            Err(error @ VaultError::Damaged { .. }) => {
+                self.copy_path(entry).and_then(|copy| self.look_at(entry, &copy).ok()).ok_or(error)
+            }
+            other => other,
+        }
+    }
+
+    fn look_at(&self, entry: &VaultEntry, path: &Path) -> Result<About, VaultError> {
+        let file = self.disk.open(path).map_err(|error| VaultError::disk(path, error))?;
+        let identities = self.opening(path)?;
+        let read = || -> Result<About, ReadError> {
+            let (kind, chip, imei, label) = if let Some(identities) = &identities {
+                let (label, reader) = seal::open(&*file, identities)?;
+                let head = content::read_head(reader)?;
+                (head.kind, head.chip, head.imei, Some(label))
+            } else {
+                let (chip, imei) = first_form::read_owner(&*file)?;
+                (BackupKind::Raw, chip, imei, None)
+            };
+            if chip != entry.chip {
+                return Err(ReadError::Damaged(format!("it belongs to chip {chip} with IMEI {imei}")));
+            }
+            Ok(About { kind, imei, label })
+        };
+        read().map_err(|error| VaultError::of_file(entry.id, path, error))
+    }
+
+    /// Reads one file to its end and verifies all of it, its owner and its name.
+    pub(super) fn read_file(
+        &self,
+        path: &Path,
+        chip: ChipId,
+        id: Sha256Digest,
+        take: impl FnMut(usize, &[u8]),
+    ) -> Result<(Content, Option<Label>), VaultError> {
+        let (content, label) = self.read_any(path, Some(id), take)?;
+        if content.chip != chip {
+            let reason = format!("it belongs to chip {} with IMEI {}", content.chip, content.imei);
+            return Err(VaultError::of_file(id, path, ReadError::Damaged(reason)));
+        }
+        Ok((content, label))
+    }
+
+    /// Reads one file to its end and verifies all of it, and its name where that is known.
+    pub(super) fn read_any(
+        &self,
+        path: &Path,
+        name: Option<Sha256Digest>,
+        take: impl FnMut(usize, &[u8]),
+    ) -> Result<(Content, Option<Label>), VaultError> {
+        let id = name.unwrap_or_else(|| Sha256Digest::from_bytes([0; 32]));
+        let file = match self.disk.open(path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                return Err(VaultError::of_file(id, path, ReadError::damaged("its file is missing")));
+            }
+            other => other.map_err(|error| VaultError::disk(path, error))?,
+        };
+        let identities = self.opening(path)?;
+        let read = || -> Result<(Content, Option<Label>), ReadError> {
+            let (content, label) = if let Some(identities) = &identities {
+                let (label, mut reader) = seal::open(&*file, identities)?;
+                let content = content::read(&mut reader, take)?;
+                reader.finish()?;
+                (content, Some(label))
+            } else {
+                (first_form::read(&*file, name, take)?, None)
+            };
+            if name.is_some_and(|name| name != content.id) {
+                return Err(ReadError::damaged("its content was altered: the digest is not its name"));
+            }
+            Ok((content, label))
+        };
+        read().map_err(|error| VaultError::of_file(id, path, error))
+    }
+}

@@ -1,0 +1,166 @@
+//! What the vault of a station holds, and how it gets to another one.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+
+use serde_json::Value;
+use stationmaster::domain::Fact;
+use stationmaster::host::OsDisk;
+use stationmaster::ledger;
+
+use crate::place::{Place, Ran, alone};
+use crate::transcript::Transcript;
+
+const STATION: &str = "\
+name: one
+hardware: simulated
+profiles: [../profiles/eg25-g.yaml]
+slots:
+  - { name: A1, usb2: sim-0/usb2/1.1 }
+vault:
+  recovery: RECOVERY
+simulation:
+  time_scale: 40
+  units:
+    - { model: EG25-G, revision: EG25GGBR07A07M2G_01.001.01.001 }
+";
+
+/// A place in which station `one` has worked, with its one backup's file.
+fn station_that_worked() -> (Place, PathBuf) {
+    use age::secrecy::ExposeSecret;
+    let identity = age::x25519::Identity::generate();
+    let place = Place::new();
+    place.write("safe/recovery.key", format!("{}\n", identity.to_string().expose_secret()));
+    let station = STATION.replace("RECOVERY", &identity.to_public().to_string());
+    place.write("stations/one.yaml", &station);
+    place.write("stations/two.yaml", station.replace("name: one", "name: two"));
+    good(&place.run("run stations/one.yaml --batch LOT-1 --units 1 --listen off"));
+    let mut files = place.everything().into_iter().filter(|path| path.to_string_lossy().ends_with(".smb.age"));
+    let file = files.next().expect("a backup");
+    assert_eq!(files.next(), None);
+    (place, file)
+}
+
+fn good(ran: &Ran) {
+    assert_eq!(ran.status, Some(0), "{}{}", ran.out, ran.err);
+}
+
+fn list(place: &Place, line: &str) -> Vec<Value> {
+    let ran = place.run(line);
+    let mut document: Value = serde_json::from_str(&ran.out).unwrap_or_else(|_| panic!("{}{}", ran.out, ran.err));
+    document["backups"].as_array_mut().map(std::mem::take).expect("a list")
+}
+
+#[test]
+fn a_backup_goes_from_one_station_to_another() {
+    let _alone = alone();
+    let (place, file) = station_that_worked();
+    for private in [&file, &place.path("state/one/vault.key")] {
+        assert_eq!(private.metadata().expect("there").permissions().mode() & 0o777, 0o600, "{}", private.display());
+    }
+    let [row] = <[Value; 1]>::try_from(list(&place, "backups list stations/one.yaml --verify --json")).expect("one");
+    assert_eq!((&row["verdict"], &row["kind"], &row["number"]), (&"good".into(), &"raw".into(), &1.into()));
+    assert_eq!((&row["recorded"], &row["for_repair"], &row["sealed"]), (&true.into(), &true.into(), &true.into()));
+    let (chip, id) = (row["chip"].as_str().expect("text"), row["id"].as_str().expect("text"));
+    let imei = row["imei"].as_str().expect("text");
+    for (filter, rows) in
+        [(format!("--chip {chip}"), 1), (format!("--imei {imei}"), 1), ("--imei 490154203237518".into(), 0)]
+    {
+        assert_eq!(list(&place, &format!("backups list stations/one.yaml --json {filter}")).len(), rows, "{filter}");
+    }
+    good(&place.run("backups verify stations/one.yaml"));
+    let shown = place.run(&format!("backups show stations/one.yaml {}", &id[..8]));
+    good(&shown);
+    assert!(shown.out.contains("EFS2") && shown.out.contains("bad blocks under it"), "{}", shown.out);
+
+    let key = place.run("backups key stations/two.yaml");
+    good(&key);
+    assert_eq!(place.run("backups key stations/two.yaml").out, key.out, "it is made once");
+    let export = format!("backups export stations/one.yaml --chip {chip} --to {} --out stick", key.out.trim());
+    good(&place.run(&export));
+    assert_eq!(place.run(&export).status, Some(1), "nothing is overwritten");
+    let refused = place.run("backups import stations/one.yaml stick --from somebody");
+    assert_eq!(refused.status, Some(2), "it is sealed to the other station: {}", refused.out);
+
+    let lock = ledger::lock(&OsDisk::new(), &place.path("state/two/ledger")).expect("nobody works");
+    let refused = place.run("backups import stations/two.yaml stick --from one");
+    assert_eq!(refused.status, Some(2));
+    assert!(refused.err.contains("the station is at work"), "{}", refused.err);
+    drop(lock);
+    good(&place.run("backups import stations/two.yaml stick --from one"));
+    let again = place.run("backups import stations/two.yaml stick --from one");
+    good(&again);
+    assert!(again.out.contains("was there already"), "{}", again.out);
+    let [row] = <[Value; 1]>::try_from(list(&place, "backups list stations/two.yaml --verify --json")).expect("one");
+    assert_eq!((&row["id"], &row["given_by"], &row["for_repair"]), (&id.into(), &"one".into(), &true.into()));
+    let mut given = Vec::new();
+    ledger::read_all(&OsDisk::new(), &place.path("state/two/ledger"), |entry| {
+        if let Fact::BackupImported { backup, given_by } = entry.fact {
+            given.push((backup.id.to_string(), given_by));
+        }
+    })
+    .expect("a ledger");
+    assert_eq!(given, [(id.to_owned(), "one".to_owned())]);
+    good(&place.run("verify --state state/two"));
+}
+
+#[test]
+fn damage_is_named_and_a_lost_key_is_replaced_from_the_safe() {
+    let _alone = alone();
+    let (place, file) = station_that_worked();
+    let bytes = std::fs::read(&file).expect("there");
+    let mut altered = bytes.clone();
+    altered[500] ^= 1;
+    std::fs::write(&file, &altered).expect("writable");
+    let ran = place.run("backups verify stations/one.yaml");
+    assert_eq!(ran.status, Some(1), "{}", ran.out);
+    assert!(ran.out.contains("1 damaged"), "{}", ran.out);
+    let ran = place.run("backups export stations/one.yaml --all --out stick");
+    assert_eq!(ran.status, Some(1), "{}", ran.out);
+    let ran = place.run(&format!("backups import stations/two.yaml {} --from one", file.display()));
+    assert_eq!(ran.status, Some(2), "{}", ran.out);
+    std::fs::remove_file(&file).expect("removed");
+    let ran = place.run("backups verify stations/one.yaml");
+    assert_eq!((ran.status, ran.out.contains("MISSING")), (Some(1), true), "{}", ran.out);
+    std::fs::write(&file, &bytes).expect("writable");
+    good(&place.run("backups verify stations/one.yaml"));
+
+    std::fs::remove_file(place.path("state/one/vault.key")).expect("removed");
+    let ran = place.run("run stations/one.yaml --batch LOT-1 --units 2 --listen off");
+    assert_eq!(ran.status, Some(3), "{}{}", ran.out, ran.err);
+    assert!(ran.err.contains("only it can open"), "{}", ran.err);
+    good(&place.run("backups list stations/one.yaml --verify --identity safe/recovery.key"));
+    std::fs::rename(place.path("state/one/vault"), place.path("state/one/vault.lost")).expect("renamed");
+    good(&place.run("backups import stations/one.yaml state/one/vault.lost --identity safe/recovery.key --from safe"));
+    good(&place.run("backups verify stations/one.yaml"));
+    good(&place.run("run stations/one.yaml --batch LOT-1 --units 2 --listen off"));
+}
+
+#[test]
+fn what_cannot_be_done_is_said() {
+    let place = Place::new();
+    place.write("stations/one.yaml", STATION.replace("vault:\n  recovery: RECOVERY\n", ""));
+    let mut transcript = Transcript::of(&place);
+    for (line, status) in [
+        ("backups list stations/one.yaml", 0),
+        ("backups list stations/one.yaml --json", 0),
+        ("backups verify stations/one.yaml", 0),
+        ("backups show stations/one.yaml 12345678", 2),
+        ("backups list stations/none.yaml", 2),
+        ("backups list stations/one.yaml --chip nonsense", 2),
+        ("backups list stations/one.yaml --identity stations/one.yaml", 2),
+        ("backups export stations/one.yaml --out stick", 2),
+        ("backups export stations/one.yaml --all --out stick", 2),
+        ("backups export stations/one.yaml --all --out stick --to age1nonsense", 2),
+        ("backups import stations/one.yaml stick --from one", 2),
+        ("backups import stations/one.yaml stations --from one", 2),
+        ("backups import stations/one.yaml stations", 2),
+    ] {
+        let ran = transcript.run(line);
+        assert_eq!(ran.status, Some(status), "{line}: {}{}", ran.out, ran.err);
+    }
+    transcript.note("a key in the station file");
+    place.write("stations/one.yaml", STATION.replace("RECOVERY", "age1nonsense"));
+    transcript.run("check stations/one.yaml");
+    transcript.assert("backups");
+}

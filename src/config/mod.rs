@@ -8,6 +8,7 @@
 //! The way of a file: [`yaml`] builds a tree with positions and reads the plain structs of [`raw`]; `check_*` turn
 //! those into the public types, noting each error by its path, for which the tree knows the place.
 
+mod check_manifest;
 mod check_profile;
 mod check_query;
 mod check_station;

@@ -3,8 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use sha2::{Digest, Sha256};
-
 use super::failure::{Failure, RunError, SessionError};
 use super::floor::Product;
 use super::session::at::AtSession;
@@ -167,7 +165,7 @@ async fn read_bands(
 
 /// A digest over the RF items; `None` when one is missing.
 async fn read_calibration(at: &mut AtSession, family: &Family, cfun: u8) -> Result<Option<Sha256Digest>, SessionError> {
-    let mut hasher = Sha256::new();
+    let mut items = Vec::with_capacity(family.calibration_items.len());
     for path in family.calibration_items {
         let now = at.now();
         let deadline = if cfun == FACTORY_TEST_MODE { now } else { now + ITEM_LIMIT };
@@ -177,9 +175,7 @@ async fn read_calibration(at: &mut AtSession, family: &Family, cfun: u8) -> Resu
         if item.is_empty() {
             return Ok(None);
         }
-        hasher.update(path.as_bytes());
-        hasher.update((item.len() as u64).to_le_bytes());
-        hasher.update(&item);
+        items.push((*path, item));
     }
-    Ok(Some(Sha256Digest::finish(hasher)))
+    Ok(Identity::calibration_of(items.iter().map(|(path, item)| (*path, item.as_slice()))))
 }

@@ -53,7 +53,7 @@ pub(crate) use failure::SessionError;
 pub use floor::Product;
 pub use quota::BatchCount;
 pub(crate) use session::at::AtSession;
-pub use session::diag::{DiagFailure, DiagSession, Tree};
+pub use session::diag::{Collected, Compared, DiagFailure, DiagSession, Restored, Tree};
 
 /// The name under which a backup holds the module's partition table.
 pub const TABLE_PART: &str = "mibib";

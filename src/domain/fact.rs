@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 use super::{
     BatchId, ChipId, FailureCode, Geometry, Imei, KeyHash, Measurement, Phase, PortChain, RunId, RunRecord,
@@ -27,6 +28,22 @@ pub struct Identity {
     pub bands: BTreeMap<String, Vec<u16>>,
     /// SHA-256 over the family's RF calibration items; `None` when one of them is missing.
     pub calibration: Option<Sha256Digest>,
+}
+
+impl Identity {
+    /// The digest of RF calibration items, in the order of the family's list; `None` where there is none at all.
+    #[must_use]
+    pub fn calibration_of<'a>(items: impl IntoIterator<Item = (&'a str, &'a [u8])>) -> Option<Sha256Digest> {
+        let mut hasher = Sha256::new();
+        let mut count = 0;
+        for (path, content) in items {
+            hasher.update(path.as_bytes());
+            hasher.update((content.len() as u64).to_le_bytes());
+            hasher.update(content);
+            count += 1;
+        }
+        (count > 0).then(|| Sha256Digest::finish(hasher))
+    }
 }
 
 /// A range of pages.

@@ -58,12 +58,20 @@ pub const EFS_DEPTH_MAX: usize = 24;
 /// Handles of files and directories that an earlier conversation may have left open on a module, each.
 pub const EFS_STALE_HANDLES_MAX: i32 = 8;
 
+/// Changes of NV items and files after which a module's journal is synchronised: less than the 150 that journals of real
+/// modules have room for.
+pub const EFS_CHANGES_PER_SYNC_MAX: u32 = 100;
+
 /// Most bytes of an XQCN file.
 pub const XQCN_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Most storages and streams of one.
 pub const XQCN_STREAMS_MAX: usize = 100_000;
 /// Deepest nesting of its storages.
 pub const XQCN_DEPTH_MAX: usize = 8;
+/// Most bytes of all files of a module that are kept in one: each takes three characters.
+pub const XQCN_CONTENT_BYTES_MAX: usize = XQCN_BYTES_MAX / 4;
+/// Most items and files that a module may refuse to give out, or to take back, before it is given up.
+pub const XQCN_REFUSALS_MAX: usize = 256;
 /// Most streams of one that are not understood.
 pub const XQCN_UNKNOWN_MAX: usize = 64;
 
@@ -184,6 +192,8 @@ pub const QUERY_PATTERN_BYTES_MAX: usize = 256 * 1024;
 pub const UNIT_CHARS_MAX: usize = 16;
 /// Most bands of one required set.
 pub const BANDS_MAX: usize = 128;
+/// Most NV items and paths that a profile requires of a backup, each.
+pub const MANIFEST_ENTRIES_MAX: usize = 256;
 /// Highest LTE band (3GPP TS 36.331, FreqBandIndicator-v9e0).
 pub const LTE_BAND_MAX: u16 = 256;
 /// Highest NR band (3GPP TS 38.331, FreqBandIndicatorNR).

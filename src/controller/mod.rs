@@ -24,6 +24,7 @@ mod stop;
 mod verify;
 mod walk;
 mod work;
+mod xqcn;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

@@ -16,6 +16,7 @@ use super::reconcile::SlotView;
 use super::verify::Guest;
 use super::walk::WalkEnd;
 use super::work::{Edl, Work};
+use super::xqcn::OverDiag;
 use crate::domain::{Fact, FailureCode, Outcome, Phase, RunId, SlotState, limits};
 use crate::hardware::DeviceMode;
 use crate::ledger::LedgerError;
@@ -234,6 +235,7 @@ impl Slot {
             permit: None,
             resumed: None,
             resuming: None,
+            over_diag: OverDiag::None,
         }
     }
 

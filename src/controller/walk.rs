@@ -7,6 +7,7 @@ use super::floor::Product;
 use super::identify::FACTORY_TEST_MODE;
 use super::verify::{Guest, Verdict};
 use super::work::Work;
+use super::xqcn::OverDiag;
 use crate::config::Timeouts;
 use crate::domain::{Blame, Fact, FailureCode, Family, Identity, Imei, Phase, RunState};
 use crate::hardware::{DeviceMode, DeviceRecord};
@@ -208,6 +209,17 @@ impl Work {
         self.enter(Phase::Admit);
         self.check_stop()?;
         let (product, flash) = self.admit_new(identity).await?;
+        let (device, asked) = match asked {
+            // It was only asked whose it is. What it keeps it gives away in normal mode.
+            Some((there, _)) if flash && product.profile.guard.has_xqcn() => {
+                self.permit = None;
+                (self.leave_probe(&there, &product).await?, None)
+            }
+            asked => (device, asked),
+        };
+        if flash && product.profile.guard.has_xqcn() {
+            self.read_over_diag(&device, &product, identity).await?;
+        }
         let (device, info) = match asked {
             Some(asked) => asked,
             None => self.reach_edl(&device, family, &product.profile.timeouts).await?,
@@ -339,6 +351,7 @@ impl Work {
         })
         .await?;
         self.admit_to(&product, true).await?;
+        self.over_diag = open.xqcn.clone().map_or(OverDiag::None, OverDiag::Stored);
         self.resumed = Some(open);
         Ok(product)
     }
@@ -383,7 +396,7 @@ impl Work {
         let mut reentries = 0;
         loop {
             if let (None, Some(stored)) = (&table, &backup) {
-                table = Some(stored_table(&self.floor.vault, stored).await?);
+                table = stored_table(&self.floor.vault, stored).await?;
             }
             let source = table.as_deref().map_or(TableSource::Module, TableSource::Backup);
             let has_fitted = self.draft.is_changed()

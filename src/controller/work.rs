@@ -14,6 +14,7 @@ use super::reconcile::SlotView;
 use super::session::at::AtSession;
 use super::session::firehose::Firehose;
 use super::session::sahara::SaharaSession;
+use super::xqcn::OverDiag;
 use crate::config::SlotConfig;
 use crate::domain::{Fact, FailureCode, Family, Identity, Phase, PortChain, RunId, limits};
 use crate::hardware::{DeviceKey, DeviceMode, DeviceRecord};
@@ -58,6 +59,8 @@ pub(crate) struct Work {
     pub(crate) resumed: Option<OpenRun>,
     /// Says so to the batch.
     pub(crate) resuming: Option<Resuming>,
+    /// The backup over DIAG, where the profile asks for one.
+    pub(crate) over_diag: OverDiag,
 }
 
 impl Work {

@@ -160,6 +160,9 @@ failure_codes! {
     BackupInvalid = "BACKUP_INVALID", Unit, false,
         "What was read of the module's calibration is not plausible.",
         "Set the module aside: its calibration looks blank or damaged. The lead decides.";
+    GuardTooWeak = "GUARD_TOO_WEAK", Package, false,
+        "The profile asks for a backup over DIAG alone, and the package touches the partition table or calibration.",
+        "Stop this product: the profile needs `guard: raw` or `guard: raw+xqcn`. Call the lead.";
     EraseNak = "ERASE_NAK", Unit, false,
         "The module refused an erase, beyond the budget of retries.",
         "Put it into the red bin: it stays in download mode, and its backup is kept. The lead decides.";

@@ -255,6 +255,11 @@ pub const TRACE_REPLAY_EXTRA: Duration = Duration::from_secs(2 * 3600);
 /// Places in which one trace may ask for the same stretch of a page of an image.
 pub const TRACE_STRETCHES_MAX: usize = 64;
 
+/// Length of an IN transfer in download mode, in bytes: a multiple of every packet size, and of every payload of a NAND
+/// programmer.
+pub const EDL_IN_TRANSFER_BYTES: usize = 16 * 1024;
+/// Longest piece of a programmer's image that is sent in one transfer, in bytes.
+pub const EDL_IMAGE_TRANSFER_BYTES: usize = 64 * 1024;
 /// Bulk transfers in flight per slot, each way.
 pub const TRANSFERS_IN_FLIGHT: usize = 4;
 

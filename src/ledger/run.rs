@@ -7,8 +7,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::{
-    BackupRef, BatchId, ChipId, Fact, FailureCode, Identity, Imei, KeyHash, Phase, PlanSummary, PortChain, RunId,
-    RunState, Sha256Digest, SlotName,
+    BackupKind, BackupRef, BatchId, ChipId, Fact, FailureCode, Identity, Imei, KeyHash, Phase, PlanSummary, PortChain,
+    RunId, RunState, Sha256Digest, SlotName,
 };
 
 use super::line::Entry;
@@ -55,6 +55,8 @@ pub struct OpenRun {
     pub package_digest: Sha256Digest,
     /// The backup taken before the first destructive command: the one that is valid for it.
     pub backup: BackupRef,
+    /// The backup over DIAG that was taken besides, where one was.
+    pub xqcn: Option<BackupRef>,
     /// The last plan that it intended.
     pub plan: PlanSummary,
     /// Bytes written when everything but the boot loader of that plan was written.
@@ -248,6 +250,7 @@ impl Body {
             profile: admission.profile,
             profile_digest: admission.profile_digest,
             package_digest: admission.package_digest,
+            xqcn: self.backups.iter().find(|backup| backup.kind == BackupKind::Xqcn).cloned(),
             backup: self.backups.into_iter().find(|backup| backup.id == valid)?,
             plan: self.plan?,
             staged: self.staged,

@@ -11,7 +11,7 @@ use stationmaster::cli::trace::Traces;
 use stationmaster::config::{PowerKind, Station};
 use stationmaster::controller::{Controller, End, Handle, Parts, Product};
 use stationmaster::domain::{BatchId, Fact, Outcome, RunRecord};
-use stationmaster::hardware::{Listing, NoPower};
+use stationmaster::hardware::{Bus, Listing, NoPower};
 use stationmaster::host::{Clock, Disk, MemoryDisk, OsDisk, Random};
 use stationmaster::ledger::{self, Entry, IndexPlace, Ledger, WriterMode};
 use stationmaster::sim::{Factory, FactorySpec, Flash, Pacing};
@@ -27,6 +27,8 @@ pub(crate) struct Line {
     pub(crate) clock: Clock,
     pub(crate) factory: Arc<Factory>,
     pub(crate) products: Vec<Product>,
+    /// What the controller sees in place of the factory's own bus.
+    pub(crate) bus: Option<Arc<dyn Bus>>,
     /// What writes down what goes over the wires, where anything does.
     pub(crate) traces: Option<Traces>,
 }
@@ -47,6 +49,15 @@ pub(crate) type Witness = Box<dyn FnMut(&Factory, &Listing, &Entry) + Send>;
 
 /// A station file of the tree, with `change` made to its text.
 pub(crate) fn station(file: &str, change: impl FnOnce(String) -> String) -> Arc<Station> {
+    station_with(file, change, |profile| profile)
+}
+
+/// The same, with a change to the texts of all profiles too.
+pub(crate) fn station_with(
+    file: &str,
+    change: impl FnOnce(String) -> String,
+    change_profile: impl Fn(String) -> String,
+) -> Arc<Station> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let text = OsDisk::new().read(&root.join(file), 1 << 20).expect("the station file is in the tree");
     let disk = MemoryDisk::new();
@@ -57,6 +68,7 @@ pub(crate) fn station(file: &str, change: impl FnOnce(String) -> String) -> Arc<
                 let bytes = OsDisk::new().read(&root.join(directory).join(&entry.name), 1 << 20).expect("a file");
                 // Small packages: what is tested does not grow with them.
                 let small = String::from_utf8(bytes).expect("UTF-8").replace("megabytes: 24", "megabytes: 3");
+                let small = if directory == "profiles" { change_profile(small) } else { small };
                 disk.replace(&Path::new(directory).join(&entry.name), small.as_bytes(), true).expect("in memory");
             }
         }
@@ -110,7 +122,7 @@ impl Line {
         let spec = FactorySpec { pacing, ..specification(&station, units) };
         let factory = Factory::start(spec, clock.clone(), Arc::clone(&disk), Random::seeded(1));
         let factory = factory.await.expect("a virtual factory");
-        Self { station, disk, clock, factory: Arc::new(factory), products, traces: None }
+        Self { station, disk, clock, factory: Arc::new(factory), products, bus: None, traces: None }
     }
 
     /// Puts a controller to work.
@@ -135,7 +147,11 @@ impl Line {
         let controller = Controller::start(Parts {
             station: Arc::clone(&self.station),
             products: self.products.clone(),
-            bus: self.traces.as_ref().map_or_else(|| self.factory.bus(), Traces::bus),
+            bus: match (&self.bus, &self.traces) {
+                (Some(bus), _) => Arc::clone(bus),
+                (None, Some(traces)) => traces.bus(),
+                (None, None) => self.factory.bus(),
+            },
             power: match (&self.traces, self.station.power) {
                 (Some(traces), _) => traces.power(),
                 (None, PowerKind::Hub) => self.factory.power(),

@@ -10,3 +10,4 @@ mod passes;
 mod swaps;
 mod table;
 mod truth;
+mod xqcn;

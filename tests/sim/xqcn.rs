@@ -1,11 +1,16 @@
 //! Backups over DIAG as the product makes them, and giving them back to a module that has lost everything.
 
+use std::path::PathBuf;
+use std::sync::Arc;
+
 use stationmaster::controller::{Compared, DiagSession};
-use stationmaster::domain::{Family, Imei, Manifest};
+use stationmaster::domain::{BackupRef, ChipId, Family, Imei, Manifest, XqcnCounts};
+use stationmaster::host::{Disk, MemoryDisk};
 use stationmaster::protocol::diag::Mode;
 use stationmaster::protocol::xqcn::{self, FileKind, Owner, Xqcn};
 use stationmaster::sim::UnitTruth;
 use stationmaster::sim::efs::{BOOTS_PATH, EfsState, Items, NodeKind, RF_DIRECTORY, is_of_nv};
+use stationmaster::vault::{Label, Taking, Vault, XqcnDraft};
 
 use crate::conversation::items_of;
 use crate::rig::{EG25, RM520N, Rig};
@@ -119,4 +124,40 @@ async fn an_item_that_the_module_does_not_take_holds_up_nothing_unless_it_is_req
     assert_eq!(session.differences(&saved, family, &manifest, compared).await, Ok(Vec::new()));
     let manifest = Manifest { items: vec![3], ..manifest };
     assert_eq!(session.differences(&saved, family, &manifest, compared).await, Ok(vec!["NV item 3".to_owned()]));
+}
+
+#[test]
+fn what_was_altered_cut_off_or_is_another_chips_does_not_come_out_of_the_vault() {
+    let disk: Arc<dyn Disk> = Arc::new(MemoryDisk::new());
+    let vault = Vault::new(Arc::clone(&disk), PathBuf::from("state/vault"));
+    let chip = |serial| ChipId { hw_id: 0x0004_a0e1_0000_0000, serial };
+    let imei = owner("490154203237518").imei;
+    let label = Label { taken: "2026-01-01T00:00:00Z".parse().expect("a timestamp"), run: None, suspect: None };
+    let taking = Taking { chip: chip(1), imei, label, used_pages_min: 8, blank_efs: None };
+    let counts = XqcnCounts { nv_items: 1, files: 1, directories: 1 };
+    let bytes: Vec<u8> = (0..3000_u32).flat_map(u32::to_le_bytes).collect();
+    let backup = vault.store_xqcn(XqcnDraft { taking, counts, bytes: bytes.clone() }).expect("it is stored");
+    assert_eq!(vault.load_xqcn(&backup).expect("it is good"), bytes);
+
+    let directory = PathBuf::from("state/vault").join(backup.chip.to_string());
+    let [entry] = disk.list(&directory).expect("a directory").try_into().expect("one file");
+    let path = directory.join(&entry.name);
+    let whole = disk.read(&path, 1 << 20).expect("a file");
+    for at in (0..whole.len()).step_by(41) {
+        let mut altered = whole.clone();
+        altered[at] ^= 4;
+        disk.replace(&path, &altered, true).expect("written");
+        assert!(vault.load_xqcn(&backup).is_err(), "byte {at} of {}", whole.len());
+        disk.replace(&path, &whole[..at], true).expect("written");
+        assert!(vault.load_xqcn(&backup).is_err(), "cut off at {at} of {}", whole.len());
+    }
+    disk.replace(&path, &whole, true).expect("written");
+    assert_eq!(vault.load_xqcn(&backup).expect("it is good again"), bytes);
+
+    // The same file in the directory of another chip, and under a name that says so.
+    let other = PathBuf::from("state/vault").join(chip(2).to_string());
+    disk.create_dir_all(&other).expect("made");
+    disk.replace(&other.join(&entry.name), &whole, true).expect("written");
+    let error = vault.load_xqcn(&BackupRef { chip: chip(2), ..backup.clone() }).expect_err("another chip's");
+    assert!(error.to_string().contains(&backup.id.to_string()), "{error}");
 }

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    BatchId, ChipId, FailureCode, Flags, Identity, KeyHash, Measurement, Outcome, Phase, PortChain, RunId,
+    BatchId, ChipId, Diagnosis, FailureCode, Flags, Identity, KeyHash, Measurement, Outcome, Phase, PortChain, RunId,
     Sha256Digest, SlotName, StationName,
 };
 
@@ -77,6 +77,9 @@ pub struct RunRecord {
     pub bad_blocks: u32,
     /// The backup that was taken, or used.
     pub backup: Option<Sha256Digest>,
+    /// What was wrong with the unit, where it was found not to be well: the last diagnosis.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub diagnosis: Option<Diagnosis>,
     /// How much faster than the wall clock the station's time ran.
     pub time_scale: u32,
     /// When it began.
@@ -124,6 +127,7 @@ impl RunRecord {
             bytes_per_second: 0,
             bad_blocks: 0,
             backup: None,
+            diagnosis: None,
             time_scale,
             started: now,
             ended: now,

@@ -64,6 +64,7 @@ pub(crate) fn record(number: u8) -> RunRecord {
         bytes_written: 95_000_000,
         bytes_per_second: 3_800_000,
         bad_blocks: 2,
+        diagnosis: None,
         backup: Some(Sha256Digest::of(b"backup")),
         time_scale: 20,
         started: "2026-11-23T03:55:12.345Z".parse().expect("valid"),

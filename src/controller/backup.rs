@@ -53,7 +53,7 @@ impl Work {
         self.enter(Phase::Backup);
         self.check_stop()?;
         let record = self.draft.record();
-        let (Some(chip), Some(imei)) = (record.chip, record.before.and_then(|before| before.imei)) else {
+        let (Some(chip), Some(imei)) = (record.chip, self.expected().imei) else {
             return Err(Failure::new(FailureCode::Internal, "a backup of a unit without identity").into());
         };
         let Edl::Firehose(mut firehose) = std::mem::take(&mut self.edl) else {
@@ -192,6 +192,6 @@ pub(crate) async fn stored_table(vault: &std::sync::Arc<Vault>, backup: &BackupR
         .ok_or_else(|| Failure::new(FailureCode::BackupInvalid, "the backup holds no partition table"))
 }
 
-fn vault_failure(error: VaultError) -> Failure {
+pub(crate) fn vault_failure(error: VaultError) -> Failure {
     Failure::new(error.code(), error.to_string())
 }

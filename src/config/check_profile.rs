@@ -8,9 +8,10 @@ use crate::domain::{BandSet, Family, KeyHash, Sha256Digest, Tac, limits};
 
 use super::checker::Checker;
 use super::node::{At, Document};
-use super::profile::{Budgets, Checks, PackageSource, Profile, SimulatedPackage, Timeouts};
+use super::profile::{Budgets, Checks, PackageSource, Profile, Rework, SimulatedPackage, Timeouts};
 use super::raw::{
-    RawBandSets, RawBands, RawBudgets, RawChecks, RawPackage, RawProfile, RawSimulatedPackage, RawTimeouts, Text,
+    RawBandSets, RawBands, RawBudgets, RawChecks, RawPackage, RawProfile, RawRework, RawSimulatedPackage, RawTimeouts,
+    Text,
 };
 use super::words::{choose, list};
 use super::{Known, Pattern, beside, check_manifest, check_query};
@@ -40,6 +41,7 @@ pub(super) fn check(
     let manifest = check_manifest::manifest(&root.key("manifest"), raw.manifest.as_ref(), guard, family, checker);
     let boots = checker.whole(&root.key("boots"), raw.boots, 2, 1..=5);
     let checks = checks(&raw.checks, family, known, checker);
+    let rework = raw.rework.as_ref().map(|raw| rework(raw, checker));
     let budgets = raw.budgets.as_ref().map_or_else(Budgets::default, |raw| budgets(raw, checker));
     let timeouts = raw.timeouts.as_ref().map_or_else(Timeouts::default, |raw| timeouts(raw, checker));
     if let (Some(PackageSource::Simulated(package)), Some(checks)) = (&package, &checks)
@@ -70,6 +72,7 @@ pub(super) fn check(
         read_back: raw.read_back.unwrap_or_default(),
         boots,
         checks: checks?,
+        rework,
         budgets,
         timeouts,
     })
@@ -315,6 +318,15 @@ fn band_list(at: &At, list: &[i64], band_max: u16, checker: &mut Checker<'_>) ->
         }
     }
     bands
+}
+
+fn rework(raw: &RawRework, checker: &mut Checker<'_>) -> Rework {
+    let at = At::root().key("rework");
+    let default = Rework::default();
+    Rework {
+        per_run: checker.whole(&at.key("per_run"), raw.per_run, default.per_run, 1..=3),
+        per_unit: checker.whole(&at.key("per_unit"), raw.per_unit, default.per_unit, 1..=10),
+    }
 }
 
 fn budgets(raw: &RawBudgets, checker: &mut Checker<'_>) -> Budgets {

@@ -35,8 +35,8 @@ use crate::host::Disk;
 pub use error::{ConfigError, ConfigErrors};
 pub use pattern::{Pattern, PatternError};
 pub use profile::{
-    Budgets, Checks, Efs, IfAlready, NumberLimits, PackageSource, Profile, QueryCheck, ReadBack, SimulatedPackage,
-    Timeouts,
+    Budgets, Checks, Efs, IfAlready, NumberLimits, PackageSource, Profile, QueryCheck, ReadBack, Rework,
+    SimulatedPackage, Timeouts,
 };
 pub use schema::{profile_schema, station_schema};
 pub use slots_block::{edit_slots, slot_names};

@@ -50,6 +50,8 @@ pub struct Profile {
     pub boots: u32,
     /// What must be true after each of them.
     pub checks: Checks,
+    /// Whether a module that arrives broken may be repaired, and how often; `None`: it is refused.
+    pub rework: Option<Rework>,
     /// How often something may be tried again.
     pub budgets: Budgets,
     /// How long to wait for what.
@@ -170,6 +172,21 @@ pub struct Budgets {
 impl Default for Budgets {
     fn default() -> Self {
         Self { erase_retries: 1, program_retries: 1, reentries: 1, at_retries: 3 }
+    }
+}
+
+/// How often a module that arrives broken may be repaired.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Rework {
+    /// Restores of its EFS in one run.
+    pub per_run: u32,
+    /// Runs of one unit on this station in which it was repaired.
+    pub per_unit: u32,
+}
+
+impl Default for Rework {
+    fn default() -> Self {
+        Self { per_run: 1, per_unit: 2 }
     }
 }
 

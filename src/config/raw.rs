@@ -233,6 +233,9 @@ groups! {
         boots: Option<i64>,
         /// What must be true after each of these boots.
         checks: RawChecks,
+        /// Allows to repair modules that arrive broken: out of factory test mode, or their EFS from their own backup.
+        /// Default: not allowed, such modules are refused.
+        rework: Option<RawRework>,
         /// How often something may be tried again.
         budgets: Option<RawBudgets>,
         /// How long to wait for what.
@@ -346,6 +349,16 @@ groups! {
         #[serde(default)]
         #[schemars(length(max = limits::MANIFEST_ENTRIES_MAX))]
         required_paths: Vec<Text>,
+    }
+
+    /// How often a module that arrives broken may be repaired.
+    RawRework {
+        /// Restores of its EFS in one run. Default: 1.
+        #[schemars(range(min = 1, max = 3))]
+        per_run: Option<i64>,
+        /// Runs of one unit on this station in which it was repaired. Default: 2.
+        #[schemars(range(min = 1, max = 10))]
+        per_unit: Option<i64>,
     }
 
     /// Retries before a unit is given up.

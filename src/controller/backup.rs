@@ -57,7 +57,7 @@ impl Work {
         self.enter(Phase::Backup);
         self.check_stop()?;
         let record = self.draft.record();
-        let (Some(chip), Some(imei)) = (record.chip, record.before.and_then(|before| before.imei)) else {
+        let (Some(chip), Some(imei)) = (record.chip, self.expected().imei) else {
             return Err(Failure::new(FailureCode::Internal, "a backup of a unit without identity").into());
         };
         let guard = product.profile.guard;

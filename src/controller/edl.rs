@@ -7,7 +7,7 @@ use super::session::sahara::{Contact, SaharaSession};
 use super::session::{EdlLink, diag};
 use super::work::{Arrival, Edl, Work};
 use crate::config::{Efs, Timeouts};
-use crate::domain::{FailureCode, Geometry, Guard, PageRange, Phase, Sha256Digest, limits};
+use crate::domain::{FailureCode, Geometry, Guard, Imei, PageRange, Phase, Sha256Digest, limits};
 use crate::firmware::Package;
 use crate::hardware::{DeviceKey, DeviceMode, DeviceRecord};
 use crate::ledger::{ClaimAnswer, ClaimRequest};
@@ -171,11 +171,17 @@ impl Work {
 
     /// The phase `probe` for a new run: the chip must be one that the package is for, and is claimed.
     pub(crate) async fn claim(&mut self, info: &ChipInfo, product: &Product) -> Result<(), RunError> {
-        self.note_chip(info);
         let imei = self.draft.record().before.and_then(|before| before.imei);
         let Some(imei) = imei else {
+            self.note_chip(info);
             return Err(Failure::new(FailureCode::ImeiInvalid, "no IMEI to claim").into());
         };
+        self.claim_as(info, product, imei).await
+    }
+
+    /// The same with an IMEI that the module does not say any more.
+    pub(crate) async fn claim_as(&mut self, info: &ChipInfo, product: &Product, imei: Imei) -> Result<(), RunError> {
+        self.note_chip(info);
         fits(info, product)?;
         let request = ClaimRequest { run: self.run(), chip: info.chip, imei, key_hash: info.key_hash.clone() };
         match self.floor.ledger.claim(request).await? {

@@ -7,6 +7,7 @@
 mod backup;
 mod board;
 mod checks;
+mod diagnose;
 mod draft;
 mod edl;
 mod failure;
@@ -17,7 +18,10 @@ pub mod mapping;
 mod permits;
 mod quota;
 mod reconcile;
+mod repair;
 mod restarts;
+mod restore;
+mod rework;
 mod session;
 mod slot;
 mod stop;
@@ -51,7 +55,7 @@ use slot::Slot;
 use stop::Stop;
 
 pub(crate) use failure::SessionError;
-pub use floor::Product;
+pub use floor::{Product, Task};
 pub use quota::BatchCount;
 pub(crate) use session::at::AtSession;
 pub use session::diag::{Collected, Compared, DiagFailure, DiagSession, Restored, Tree};
@@ -144,6 +148,14 @@ impl Controller {
     /// # Errors
     /// When the ledger cannot be read or written.
     pub async fn start(parts: Parts) -> Result<Self, LedgerError> {
+        Self::start_for(parts, Task::Line).await
+    }
+
+    /// The same for something else than the line's work.
+    ///
+    /// # Errors
+    /// As [`Controller::start`].
+    pub async fn start_for(parts: Parts, task: Task) -> Result<Self, LedgerError> {
         let ledger = &parts.ledger;
         ledger
             .append(Fact::StationStarted {
@@ -191,6 +203,7 @@ impl Controller {
             vault: parts.vault,
             batch: parts.batch,
             simulated: parts.simulated,
+            task,
         });
         let mut slots = JoinSet::new();
         for (index, view) in views.into_iter().enumerate() {

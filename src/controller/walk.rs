@@ -3,13 +3,13 @@
 use super::backup::stored_table;
 use super::edl::{TableSource, fits};
 use super::failure::{Failure, RunError};
-use super::floor::Product;
-use super::identify::FACTORY_TEST_MODE;
+use super::floor::{Product, Task};
+use super::repair::Repair;
 use super::verify::{Guest, Verdict};
 use super::work::Work;
 use super::xqcn::OverDiag;
 use crate::config::Timeouts;
-use crate::domain::{Blame, Fact, FailureCode, Family, Identity, Imei, Phase, RunState};
+use crate::domain::{Blame, CFUN_FACTORY_TEST, Fact, FailureCode, Family, Identity, Imei, Phase, RunState};
 use crate::hardware::{DeviceMode, DeviceRecord};
 use crate::ledger::{OpenRun, UnfinishedRun};
 use crate::protocol::sahara::ChipInfo;
@@ -23,6 +23,8 @@ pub(crate) enum WalkEnd {
     Broken(RunError),
     /// Another unit is in the slot.
     Swapped(Box<Guest>),
+    /// What a person wanted was done, and nothing was changed.
+    Done,
     /// Nothing was begun: the batch takes no further unit, or the open run of this unit cannot be served here.
     Left(&'static str),
 }
@@ -30,6 +32,7 @@ pub(crate) enum WalkEnd {
 /// Why a walk is not even begun.
 #[derive(Debug)]
 enum Stopped {
+    Done,
     Broken(RunError),
     Left(&'static str),
 }
@@ -56,6 +59,7 @@ impl Work {
         match walked {
             Ok(Verdict::Proven) => WalkEnd::Passed,
             Ok(Verdict::Swapped(guest)) => WalkEnd::Swapped(guest),
+            Err(Stopped::Done) => WalkEnd::Done,
             Err(Stopped::Left(why)) => {
                 if came_in_normal_mode {
                     self.undo_question().await;
@@ -208,6 +212,24 @@ impl Work {
     ) -> Result<Verdict, Stopped> {
         self.enter(Phase::Admit);
         self.check_stop()?;
+        match &self.floor.task {
+            Task::Line => {}
+            Task::Restore { backup } => {
+                let wanted = *backup;
+                return Ok(self.restore_by_hand((device, family), identity, asked, wanted).await?);
+            }
+            Task::Backup => {
+                self.backup_by_hand((device, family), identity, asked).await?;
+                return Err(Stopped::Done);
+            }
+        }
+        if let Ok(product) = self.product_of(identity).cloned()
+            && let Some(diagnosis) = self.examine(&device, family, &product, identity).await?
+            && let Some(rework) = product.profile.rework
+        {
+            let what = (diagnosis, &product, rework);
+            return Ok(self.rework((device, family), identity, asked, what).await?);
+        }
         let (product, flash) = self.admit_new(identity).await?;
         let (device, asked) = match asked {
             // It was only asked whose it is. What it keeps it gives away in normal mode.
@@ -230,11 +252,11 @@ impl Work {
             true => self.write(device, &info, &product).await?,
             false => self.leave_probe(&device, &product).await?,
         };
-        Ok(self.verify_boots(device, &product).await?)
+        Ok(self.prove(device, &product, &info).await?)
     }
 
     /// From normal mode to a chip that said who it is.
-    async fn reach_edl(
+    pub(crate) async fn reach_edl(
         &mut self,
         device: &DeviceRecord,
         family: &Family,
@@ -352,6 +374,10 @@ impl Work {
         .await?;
         self.admit_to(&product, true).await?;
         self.over_diag = open.xqcn.clone().map_or(OverDiag::None, OverDiag::Stored);
+        self.repair = Repair::of_open(&open);
+        if open.restoring {
+            self.repair.expected = Some(self.well_as_of(&open.backup).await?);
+        }
         self.resumed = Some(open);
         Ok(product)
     }
@@ -360,7 +386,7 @@ impl Work {
     async fn go_on(&mut self, device: DeviceRecord, info: ChipInfo, product: &Product) -> Result<Verdict, Stopped> {
         fits(&info, product)?;
         let device = self.write(device, &info, product).await?;
-        Ok(self.verify_boots(device, product).await?)
+        Ok(self.prove(device, product, &info).await?)
     }
 
     /// Goes on under the id of a run that a restart of the controller cut off before anything was changed.
@@ -384,18 +410,20 @@ impl Work {
 
     /// From a chip that said who it is to a module that is back in normal mode: `load`, `backup`, gate, `flash`,
     /// `reset`. A module that falls silent gets a fresh start within the budget.
-    async fn write(
+    pub(crate) async fn write(
         &mut self,
         mut device: DeviceRecord,
         info: &ChipInfo,
         product: &Product,
     ) -> Result<DeviceRecord, RunError> {
-        let mut backup = self.resumed.as_ref().map(|open| open.backup.clone());
+        let mut backup = self.repair.backup.clone();
         let mut table = None;
         let mut authority = None;
         let mut reentries = 0;
         loop {
-            if let (None, Some(stored)) = (&table, &backup) {
+            if let (None, Some(stored)) = (&table, &backup)
+                && self.draft.is_changed()
+            {
                 table = stored_table(&self.floor.vault, stored).await?;
             }
             let source = table.as_deref().map_or(TableSource::Module, TableSource::Backup);
@@ -425,11 +453,20 @@ impl Work {
                 None => self.backup(&device, product, &bound).await?,
             };
             backup = Some(stored.clone());
+            self.repair.backup = Some(stored.clone());
+            let restorable = match self.repair.is_due {
+                true => Some(self.prepare_restore(&device, product, &bound, &stored).await?),
+                false => None,
+            };
             let permission = match authority.take() {
                 Some(given) if super::backup::Authority::covers(&given, info.chip, &bound.plan.summary()) => given,
                 _ => self.open_gate(product, &bound, &stored).await?,
             };
-            match self.flash(&device, product, &bound, &permission).await {
+            let restore = match restorable {
+                Some(restorable) => Some(self.open_restore(restorable).await?),
+                None => None,
+            };
+            match self.flash(&device, product, &bound, &permission, restore.as_ref()).await {
                 Ok(()) => return Ok(self.reset(&device, product).await?),
                 Err(RunError::Failed(failure))
                     if matches!(failure.code, FailureCode::EdlSilent | FailureCode::UsbError)
@@ -461,7 +498,7 @@ const fn is_of_no_unit(code: FailureCode) -> bool {
 /// an interrupted run may be its own.
 fn may_be_damaged(identified: &Result<Identity, Failure>) -> bool {
     match identified {
-        Ok(identity) => identity.imei.is_none() || identity.cfun == Some(FACTORY_TEST_MODE),
+        Ok(identity) => identity.imei.is_none() || identity.cfun == Some(CFUN_FACTORY_TEST),
         Err(failure) => matches!(failure.code, FailureCode::NotReady | FailureCode::AtSilent),
     }
 }

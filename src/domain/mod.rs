@@ -4,6 +4,7 @@
 //! meant and a failure code means the same on the screen, in the CSV, in the metrics and in the ledger. Nothing here
 //! knows about files, time, USB or YAML.
 
+mod condition;
 mod digest;
 mod fact;
 pub mod failure;
@@ -19,8 +20,11 @@ mod record;
 pub mod text;
 mod tick;
 
+pub use condition::{Belonging, CFUN_FACTORY_TEST, CFUN_OFFLINE, Condition, Diagnosis, Evidence, ModeOrder};
 pub use digest::Sha256Digest;
-pub use fact::{BackupKind, BackupPart, BackupRef, BadBlocks, Fact, Identity, PageRange, PlanSummary, XqcnCounts};
+pub use fact::{
+    BackupKind, BackupPart, BackupRef, BadBlocks, Cure, Fact, Identity, PageRange, PlanSummary, XqcnCounts,
+};
 pub use failure::{Blame, FailureCode};
 pub use family::{BandQuery, BandReply, BandSet, Family, Geometry, NvData};
 pub use guard::{Guard, Manifest};

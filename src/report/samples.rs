@@ -64,6 +64,7 @@ pub(crate) fn record(number: u8) -> RunRecord {
         bytes_written: 95_000_000,
         bytes_per_second: 3_800_000,
         bad_blocks: 2,
+        diagnosis: None,
         backup: Some(Sha256Digest::of(b"backup")),
         guard: Some(Guard::RawXqcn),
         time_scale: 20,

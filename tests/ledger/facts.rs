@@ -164,6 +164,7 @@ pub(crate) fn finished(number: u8, outcome: Outcome) -> Fact {
         bad_blocks: 0,
         backup: None,
         guard: None,
+        diagnosis: None,
         time_scale: 1,
         started: jiff::Timestamp::UNIX_EPOCH,
         ended: jiff::Timestamp::UNIX_EPOCH,

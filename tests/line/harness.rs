@@ -9,7 +9,7 @@ use std::time::Duration;
 use stationmaster::cli::prepare;
 use stationmaster::cli::trace::Traces;
 use stationmaster::config::{PowerKind, Station};
-use stationmaster::controller::{Controller, End, Handle, Parts, Product};
+use stationmaster::controller::{Controller, End, Handle, Parts, Product, Task};
 use stationmaster::domain::{BatchId, Fact, Outcome, RunRecord};
 use stationmaster::hardware::{Bus, Listing, NoPower};
 use stationmaster::host::{Clock, Disk, MemoryDisk, OsDisk, Random};
@@ -52,7 +52,7 @@ pub(crate) fn station(file: &str, change: impl FnOnce(String) -> String) -> Arc<
     station_with(file, change, |profile| profile)
 }
 
-/// The same, with a change to the texts of all profiles too.
+/// The same with `change_profile` made to the text of every profile.
 pub(crate) fn station_with(
     file: &str,
     change: impl FnOnce(String) -> String,
@@ -132,6 +132,11 @@ impl Line {
 
     /// Puts a controller to work before the eyes of a witness.
     pub(crate) async fn work_before(&self, batch: &str, units: u32, witness: Witness) -> Work {
+        self.work_for(batch, units, Task::Line, witness).await
+    }
+
+    /// Puts a controller to work for something else than the line's work.
+    pub(crate) async fn work_for(&self, batch: &str, units: u32, task: Task, witness: Witness) -> Work {
         let ledger = Ledger::open(
             Arc::clone(&self.disk),
             self.clock.clone(),
@@ -144,7 +149,7 @@ impl Line {
         if let Some(traces) = &self.traces {
             traces.follow(&ledger);
         }
-        let controller = Controller::start(Parts {
+        let parts = Parts {
             station: Arc::clone(&self.station),
             products: self.products.clone(),
             bus: match (&self.bus, &self.traces) {
@@ -165,9 +170,8 @@ impl Line {
             batch: batch.parse().expect("a batch name"),
             units: Some(units),
             wait: Duration::from_secs(600),
-        })
-        .await
-        .expect("a controller");
+        };
+        let controller = Controller::start_for(parts, task).await.expect("a controller");
         let handle = controller.handle();
         let told = Arc::new(AtomicU64::new(*ledger.head().borrow()));
         let operator = tell_operator(ledger.clone(), Arc::clone(&self.factory), Arc::clone(&told), witness);
@@ -278,7 +282,7 @@ pub(crate) fn assert_sound(line: &Line, entries: &[Entry]) {
     for entry in entries {
         match &entry.fact {
             Fact::RunStarted { run, .. } => assert_eq!(begun.insert(*run, 0), None, "run {run} began twice"),
-            Fact::BackupStored { run, backup } => {
+            Fact::BackupStored { run, backup } | Fact::BackupChosen { run, backup } => {
                 backups.insert(*run, (backup.id, backup.chip));
             }
             Fact::Intent { run, chip, backup, .. } => {

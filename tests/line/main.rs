@@ -7,6 +7,7 @@ mod harness;
 mod interruptions;
 mod moves;
 mod passes;
+mod repair;
 mod swaps;
 mod table;
 mod truth;

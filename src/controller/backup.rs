@@ -61,7 +61,8 @@ impl Work {
             return Err(Failure::new(FailureCode::Internal, "a backup of a unit without identity").into());
         };
         let guard = product.profile.guard;
-        if guard.has_xqcn() {
+        // Of a module that came broken nothing was read over DIAG, and its pages are all that can be kept.
+        if guard.has_xqcn() && (self.over_diag.is_there() || !self.is_repair()) {
             let backup = self.store_over_diag(chip, imei).await?;
             if !guard.has_raw() {
                 refuse_weak(product, bound)?;
@@ -140,8 +141,9 @@ impl Work {
         };
         let has_raw = backup.kind == BackupKind::Raw;
         let has_xqcn = self.over_diag.stored_of(chip, backup.imei).is_some();
-        // What was taken before the first change counts; a profile that asks for more now comes too late.
-        let is_begun = self.resumed.is_some();
+        // What was taken before the first change counts; a profile that asks for more now comes too late. A repair goes by
+        // the backup that it has chosen.
+        let is_begun = self.resumed.is_some() || self.is_repair();
         let guard = product.profile.guard;
         if !is_begun && ((guard.has_raw() && !has_raw) || (guard.has_xqcn() && !has_xqcn)) {
             let detail = format!("the profile asks for {guard}, and not all of it is durable");

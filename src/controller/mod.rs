@@ -13,6 +13,7 @@ mod edl;
 mod failure;
 mod flash;
 mod floor;
+mod give_back;
 mod identify;
 pub mod mapping;
 mod permits;

@@ -25,6 +25,8 @@ pub(crate) struct Repair {
     pub(crate) backup: Option<BackupRef>,
     /// Whether the next flash restores it.
     pub(crate) is_due: bool,
+    /// The backup that is given back over DIAG once the module has started, in place of its pages.
+    pub(crate) over_diag: Option<BackupRef>,
     /// How often it was restored.
     pub(crate) restores: u32,
     /// How often it may be, where the profile says so.

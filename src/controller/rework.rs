@@ -107,6 +107,9 @@ impl Work {
         // Of a module that is not well there is nothing worth keeping.
         self.admit_well(identity, &product)?;
         self.admit_to(&product, false).await?;
+        if product.profile.guard.has_xqcn() && asked.is_none() {
+            self.read_over_diag(&device, &product, identity).await?;
+        }
         let (device, info) = self.ask_chip(device, family, asked, &product).await?;
         self.claim(&info, &product).await?;
         let bound = self.load(&device, &product, TableSource::Module).await?;

@@ -66,7 +66,7 @@ impl Work {
     }
 
     /// Waits for normal mode after a restart; a module that does not come back gets one power cycle.
-    async fn await_normal(&mut self, not: &DeviceKey, limit: Duration) -> Result<DeviceRecord, Failure> {
+    pub(crate) async fn await_normal(&mut self, not: &DeviceKey, limit: Duration) -> Result<DeviceRecord, Failure> {
         let mut cycled = false;
         loop {
             match self.await_module(is_normal, Some(not), limit).await? {

@@ -455,7 +455,7 @@ impl Work {
             backup = Some(stored.clone());
             self.repair.backup = Some(stored.clone());
             let restorable = match self.repair.is_due {
-                true => Some(self.prepare_restore(&device, product, &bound, &stored).await?),
+                true => self.restorable(&device, product, &bound, &stored).await?,
                 false => None,
             };
             let permission = match authority.take() {
@@ -467,7 +467,13 @@ impl Work {
                 None => None,
             };
             match self.flash(&device, product, &bound, &permission, restore.as_ref()).await {
-                Ok(()) => return Ok(self.reset(&device, product).await?),
+                Ok(()) => {
+                    let device = self.reset(&device, product).await?;
+                    return match self.repair.over_diag.take() {
+                        Some(own) => Box::pin(self.restore_xqcn(device, product, &own)).await,
+                        None => Ok(device),
+                    };
+                }
                 Err(RunError::Failed(failure))
                     if matches!(failure.code, FailureCode::EdlSilent | FailureCode::UsbError)
                         && reentries < product.profile.budgets.reentries =>

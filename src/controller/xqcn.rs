@@ -9,7 +9,7 @@ use jiff::Timestamp;
 
 use super::backup::vault_failure;
 use super::failure::{Failure, RunError, SessionError};
-use super::floor::Product;
+use super::floor::{Product, Task};
 use super::session::diag::{Collected, DiagFailure, DiagSession};
 use super::work::Work;
 use crate::domain::{
@@ -32,6 +32,11 @@ pub(crate) enum OverDiag {
 }
 
 impl OverDiag {
+    /// Whether there is one.
+    pub(crate) const fn is_there(&self) -> bool {
+        !matches!(self, Self::None)
+    }
+
     /// The stored one, where it is of this unit.
     pub(crate) fn stored_of(&self, chip: ChipId, imei: Imei) -> Option<&BackupRef> {
         match self {
@@ -57,6 +62,11 @@ impl std::fmt::Debug for Held {
 }
 
 impl Work {
+    /// Whether the run is there to repair a module that came broken, or because a person wants something of it.
+    pub(crate) fn is_repair(&self) -> bool {
+        self.repair.budget.is_some() || self.floor.task != Task::Line
+    }
+
     /// Reads NV items and files of a module in normal mode, and holds them to the profile's manifest. Nothing of the
     /// module is changed, and its port is free again.
     pub(crate) async fn read_over_diag(
@@ -101,13 +111,13 @@ impl Work {
         Ok(())
     }
 
-    async fn open_diag(&self, device: &DeviceRecord, family: &Family) -> Result<DiagSession, DiagFailure> {
+    pub(crate) async fn open_diag(&self, device: &DeviceRecord, family: &Family) -> Result<DiagSession, DiagFailure> {
         let port = self.floor.bus.open_port(&device.key, family.diag_interface).await?;
         DiagSession::open(port, self.floor.clock.clone()).await
     }
 
     /// What a conversation over DIAG that broke off means; `code` where it is the module's own fault.
-    async fn judge_diag(&mut self, failure: DiagFailure, key: &DeviceKey, code: FailureCode) -> Failure {
+    pub(crate) async fn judge_diag(&mut self, failure: DiagFailure, key: &DeviceKey, code: FailureCode) -> Failure {
         match failure {
             DiagFailure::Port(error) => self.judge(SessionError::from(error), key, code).await,
             other => Failure::new(code, other.to_string()),

@@ -372,7 +372,7 @@ pub enum Fact {
         chip: ChipId,
         /// The backup.
         backup: Sha256Digest,
-        /// The ranges that are erased: the guarded partitions.
+        /// The ranges that are erased: the guarded partitions. Empty where NV items and files are written over DIAG.
         ranges: Vec<PageRange>,
     },
     /// It was, and what was read back is what the backup holds.
@@ -381,7 +381,7 @@ pub enum Fact {
         run: RunId,
         /// The backup.
         backup: Sha256Digest,
-        /// Bytes that were written: pages that are not blank.
+        /// Bytes that were written: pages that are not blank, or the length of what was read over DIAG.
         bytes: u64,
     },
     /// Everything but the boot loader is written, and what was sent equals the package.

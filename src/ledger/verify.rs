@@ -181,7 +181,9 @@ impl Walk {
                 }
             }
             Fact::RestoreIntent { chip, backup, .. }
-                if seen.claimed != Some(*chip) || seen.valid_backup != Some(*backup) =>
+                if seen.claimed != Some(*chip)
+                    || seen.valid_backup.is_none()
+                    || !seen.backups.contains(&(*backup, *chip)) =>
             {
                 return Err(format!("run {run} intends to restore what is not the backup of its own chip"));
             }

@@ -18,10 +18,10 @@ use stationmaster::vault::Vault;
 use crate::harness::{Line, Witness, assert_sound, records, station_with, two_slots};
 
 /// The unit that comes to the bench, and another one of its model.
-const UNIT: u32 = 7;
-const DONOR: u32 = 8;
+pub(crate) const UNIT: u32 = 7;
+pub(crate) const DONOR: u32 = 8;
 /// A kind with pages of 4 KiB, whose programmer reads erased pages as `0xee`, and one with pages of 2 KiB.
-const KINDS: [(&str, &str); 2] =
+pub(crate) const KINDS: [(&str, &str); 2] =
     [("RM500Q-GL", "RM500QGLABR11A06M4G_01.201.01.201"), ("EG25-G", "EG25GGBR07A07M2G_01.001.01.001")];
 /// A guarded partition as it was seen: where, what each page is, and what is on it.
 type Seen = (PageRange, Vec<PageState>, Vec<u8>);
@@ -29,7 +29,7 @@ type Seen = (PageRange, Vec<PageState>, Vec<u8>);
 const REWORK: &str = "rework: {}\n";
 
 /// A line with two slots whose operator puts nothing in.
-async fn bench(rework: &str, faults: &str) -> Line {
+pub(crate) async fn bench(rework: &str, faults: &str) -> Line {
     let change = |text: String| {
         let text = two_slots(text);
         if faults.is_empty() { text } else { format!("{text}  faults:\n{faults}") }
@@ -55,18 +55,18 @@ fn kind((model, revision): (&str, &str)) -> UnitKind {
 }
 
 /// Makes a unit and puts it into a slot.
-fn put_in(line: &Line, unit: u32, of: (&str, &str), name: &str) -> UnitTruth {
+pub(crate) fn put_in(line: &Line, unit: u32, of: (&str, &str), name: &str) -> UnitTruth {
     line.factory.make(unit, &kind(of)).expect("a unit");
     line.factory.plug(unit, &slot(name)).expect("a free slot");
     line.factory.unit(unit).expect("it was made")
 }
 
 /// Runs the unit in the slot; the one run of the batch.
-async fn run(line: &Line, batch: &str) -> RunRecord {
+pub(crate) async fn run(line: &Line, batch: &str) -> RunRecord {
     run_for(line, batch, Task::Line, Box::new(|_, _, _| {})).await
 }
 
-async fn run_for(line: &Line, batch: &str, task: Task, witness: Witness) -> RunRecord {
+pub(crate) async fn run_for(line: &Line, batch: &str, task: Task, witness: Witness) -> RunRecord {
     let work = line.work_for(batch, 1, task, witness).await;
     let (end, entries) = work.end_within(line, Duration::from_secs(1800)).await;
     let mut runs = records(&entries, batch);
@@ -89,7 +89,7 @@ async fn save(line: &Line) -> (RunRecord, Vec<Entry>) {
 }
 
 /// Takes the unit out, lets something happen to it, and puts it back.
-fn out_and_in(line: &Line, unit: &UnitTruth, name: &str, happens: impl FnOnce(&UnitTruth)) {
+pub(crate) fn out_and_in(line: &Line, unit: &UnitTruth, name: &str, happens: impl FnOnce(&UnitTruth)) {
     assert_eq!(line.factory.unplug(&slot(name)).expect("a slot"), Some(unit.number()));
     happens(unit);
     line.factory.plug(unit.number(), &slot(name)).expect("it is free");
@@ -105,12 +105,12 @@ fn own(unit: &UnitTruth) -> (Option<String>, EfsState, Sha256Digest, Vec<Option<
     (found.imei, found.efs, found.efs_digest, rest)
 }
 
-fn items(unit: &UnitTruth) -> Items {
+pub(crate) fn items(unit: &UnitTruth) -> Items {
     unit.inspect().expect("its storage can be read").items
 }
 
 /// Whether anything of the guarded partitions was erased or programmed over the cable.
-fn was_touched(unit: &UnitTruth) -> bool {
+pub(crate) fn was_touched(unit: &UnitTruth) -> bool {
     let guarded = unit.guarded();
     unit.events().iter().any(|event| match event.action {
         BusAction::Erase(range) | BusAction::Program(range) => guarded.iter().any(|own| own.overlaps(range)),
@@ -118,7 +118,7 @@ fn was_touched(unit: &UnitTruth) -> bool {
     })
 }
 
-fn end(record: &RunRecord) -> (Outcome, Option<FailureCode>, bool, bool) {
+pub(crate) fn end(record: &RunRecord) -> (Outcome, Option<FailureCode>, bool, bool) {
     (record.outcome, record.code, record.flags.repaired, record.flags.quarantined)
 }
 
@@ -126,7 +126,7 @@ fn condition(record: &RunRecord) -> Option<Condition> {
     record.diagnosis.as_ref().map(|diagnosis| diagnosis.condition)
 }
 
-const REPAIRED: (Outcome, Option<FailureCode>, bool, bool) = (Outcome::Pass, None, true, false);
+pub(crate) const REPAIRED: (Outcome, Option<FailureCode>, bool, bool) = (Outcome::Pass, None, true, false);
 
 fn backup_of(entries: &[Entry], chip: stationmaster::domain::ChipId) -> BackupRef {
     let found = entries.iter().find_map(|entry| match &entry.fact {

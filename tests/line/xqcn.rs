@@ -1,24 +1,26 @@
 //! Backups over DIAG in a run: taken before anything is changed, required where the profile asks for them, and refused
 //! where they are not what they should be.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use stationmaster::cli::prepare;
 use stationmaster::config::{Profile, Station};
-use stationmaster::controller::{End, Product};
+use stationmaster::controller::{End, Product, Task};
 use stationmaster::domain::{BackupKind, BackupRef, Fact, FailureCode, Guard, Outcome, Phase, RunRecord};
 use stationmaster::hardware::{AtPort, BoxFuture, BulkPipe, Bus, DeviceKey, HardwareError, Listing};
 use stationmaster::ledger::Entry;
 use stationmaster::protocol::diag::{Deframer, ENTER_EDL, encode};
 use stationmaster::protocol::xqcn::{self, Owner};
 use stationmaster::report::{Recorded, rebuild};
-use stationmaster::sim::efs::encode_imei;
+use stationmaster::sim::efs::{BOOTS_PATH, EfsState, encode_imei};
+use stationmaster::sim::{BusEvent, UnitTruth};
 use stationmaster::vault::Vault;
 use tokio::sync::watch;
 
 use crate::harness::{Line, assert_sound, records, station_with};
+use crate::repair::{DONOR, KINDS, REPAIRED, UNIT, bench, end, out_and_in, put_in, run, run_for};
 use crate::truth::{Diary, witness};
 
 /// The demo station on which nothing but EG25-G arrives, with profiles that ask for that guard.
@@ -286,4 +288,62 @@ async fn what_is_no_backup_is_known_before_anything_is_changed() {
         assert!(record.detail.contains(words), "{wrong:?}: {}", record.detail);
     }
     assert_untouched(&diary, units);
+}
+
+/// Every file of a module with its content, and every NV item, but what changes at each start.
+fn kept(unit: &UnitTruth) -> BTreeMap<String, Vec<u8>> {
+    let items = unit.inspect().expect("its storage can be read").items;
+    let files = items.iter().filter(|(path, _)| *path != BOOTS_PATH);
+    files.map(|(path, data)| (path.to_owned(), data.to_vec())).collect()
+}
+
+fn spoil(unit: &UnitTruth) {
+    unit.lose_efs();
+    let pages_per_block = u64::from(unit.identity().model.geometry.pages_per_block);
+    let range = unit.flash(|_, map| map.range("EFS2")).expect("it has one");
+    unit.spoil_block(range.start / pages_per_block + 3).expect("a block");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_unit_whose_pages_cannot_be_restored_is_given_its_own_back_over_diag() {
+    let line = bench("rework: {}\nguard: raw+xqcn\n", "").await;
+    let unit = put_in(&line, UNIT, KINDS[1], "A1");
+    let before = kept(&unit);
+    assert_eq!(run(&line, "FIRST").await.guard, Some(Guard::RawXqcn));
+    let first = stored(&line.entries());
+    let [xqcn, raw] = &first[..] else { panic!("two backups: {first:?}") };
+    out_and_in(&line, &unit, "A1", spoil);
+    let record = run(&line, "AGAIN").await;
+    assert_eq!(end(&record), REPAIRED, "{record:#?}");
+    assert_eq!((record.backup, record.boots_verified), (Some(xqcn.id), 2));
+    assert!(record.detail.contains("given back over DIAG"), "{}", record.detail);
+    let after = unit.inspect().expect("its storage can be read");
+    assert_eq!((after.efs, unit.cfun()), (EfsState::Present, 1));
+    assert!(kept(&unit) == before, "IMEI, NV items, calibration, bands and files are the unit's own");
+    // What the ledger says of it: chosen, announced, done.
+    let entries = line.entries();
+    let place = |wanted: &dyn Fn(&Fact) -> bool| entries.iter().position(|entry| wanted(&entry.fact));
+    let chosen = place(&|fact| matches!(fact, Fact::BackupChosen { backup, .. } if backup.id == xqcn.id));
+    let announced = place(&|fact| matches!(fact, Fact::RestoreIntent { backup, .. } if *backup == xqcn.id));
+    let done = place(&|fact| matches!(fact, Fact::Restored { backup, .. } if *backup == xqcn.id));
+    assert!(chosen.is_some() && chosen < announced && announced < done, "{chosen:?} {announced:?} {done:?}");
+    assert!(!entries.iter().any(|entry| matches!(&entry.fact,
+        Fact::RestoreIntent { backup, .. } if *backup == raw.id)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_donors_backup_over_diag_is_refused_whoever_wants_it() {
+    let line = bench("rework: {}\nguard: raw+xqcn\n", "").await;
+    let donor = put_in(&line, DONOR, KINDS[1], "A1");
+    assert_eq!(run(&line, "DONOR").await.outcome, Outcome::Pass);
+    let backup = stored(&line.entries()).into_iter().find(|backup| backup.kind == BackupKind::Xqcn);
+    let backup = backup.expect("one over DIAG");
+    line.factory.unplug(&"A1".parse().expect("a slot")).expect("a slot");
+    let unit = put_in(&line, UNIT, KINDS[1], "A2");
+    out_and_in(&line, &unit, "A2", spoil);
+    let task = Task::Restore { backup: Some(backup.id) };
+    let record = run_for(&line, "FORCED", task, Box::new(|_, _, _| {})).await;
+    assert_eq!(end(&record), (Outcome::Held, Some(FailureCode::BackupOfAnother), false, false), "{record:#?}");
+    assert!(record.detail.contains(&donor.identity().chip.to_string()), "{}", record.detail);
+    assert!(!unit.events().iter().any(BusEvent::is_destructive));
 }

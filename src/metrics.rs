@@ -30,7 +30,7 @@ const NO_PROFILE: &str = "none";
 /// The label of a profile or a hub that the station file does not name (any more).
 const OTHER: &str = "other";
 /// The values of the label `attempt`.
-const ATTEMPTS: [&str; 2] = ["first", "retest"];
+const ATTEMPTS: [&str; 3] = ["first", "retest", "rework"];
 
 /// What the labels of a station can be; from its configuration.
 #[derive(Clone, Debug)]
@@ -363,7 +363,12 @@ impl Metrics {
 
     fn count_record(&self, record: &RunRecord) {
         let outcome = record.outcome.as_str();
-        let attempt = if record.attempt <= 1 { "first" } else { "retest" };
+        let attempt = match record.attempt {
+            // What was repaired did not pass the first time.
+            _ if record.flags.repaired => "rework",
+            0 | 1 => "first",
+            _ => "retest",
+        };
         self.units.with_label_values(&[self.known_profile(&record.profile), outcome, attempt]).inc();
         if let Some(code) = record.code {
             self.failures.with_label_values(&[record.phase.as_str(), code.as_str()]).inc();

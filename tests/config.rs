@@ -13,7 +13,7 @@ use stationmaster::config::{
     Efs, FlashStore, HardwareKind, IfAlready, Known, KnownFault, PackageSource, ReadBack, load_profile, load_station,
     profile_schema, station_schema,
 };
-use stationmaster::domain::BandSet;
+use stationmaster::domain::{BandSet, Guard, Manifest};
 use stationmaster::host::{Disk, EntryKind, MemoryDisk, OsDisk};
 use stationmaster::protocol::at::is_reading_command;
 use stationmaster::sim::models::{MODELS, Model};
@@ -217,12 +217,32 @@ fn what_is_left_out_has_the_documented_defaults() {
         (IfAlready::Flash, Efs::Keep, ReadBack::BootChain)
     );
     assert_eq!((profile.boots, profile.checks.cfun, profile.checks.calibration), (2, 1, true));
+    assert_eq!((profile.guard, &profile.manifest), (Guard::Raw, &Manifest::of_family(profile.family)));
     assert!(profile.checks.bands.is_empty() && profile.checks.tacs.is_empty() && profile.checks.queries.is_empty());
     let budgets = profile.budgets;
     assert_eq!((budgets.erase_retries, budgets.program_retries, budgets.reentries, budgets.at_retries), (1, 1, 1, 3));
-    assert_eq!(profile.timeouts.program_ack, Duration::from_secs(120));
+    assert_eq!(
+        (profile.timeouts.program_ack, profile.timeouts.xqcn),
+        (Duration::from_secs(120), Duration::from_secs(600))
+    );
     let PackageSource::Simulated(package) = &profile.package else { panic!("simulated") };
     assert_eq!((package.megabytes, package.variant.as_str()), (24, "update"));
+}
+
+#[test]
+fn a_manifest_adds_to_what_the_family_asks_for() {
+    let disk = MemoryDisk::new();
+    put(&disk, "s/min.yaml", MINIMAL_STATION);
+    let manifest = "guard: raw+xqcn\nmanifest:\n  nv_items: 244\n  unreadable: 2\n  required_items: [453, 550]\n  \
+                    required_paths: [/nv/item_files/modem/mmode/lte_bandpref]\n";
+    put(&disk, "s/profile.yaml", &format!("{MINIMAL_PROFILE}{manifest}"));
+    let station = load_station(&disk, Path::new("s/min.yaml"), &KNOWN).map_err(|e| e.to_string()).expect("valid");
+    let profile = &station.profiles[0];
+    let of_family = Manifest::of_family(profile.family);
+    let mut paths = of_family.paths.clone();
+    paths.push("/nv/item_files/modem/mmode/lte_bandpref".to_owned());
+    let expected = Manifest { items: vec![453, 550], paths, items_min: 244, unreadable_max: 2, ..of_family };
+    assert_eq!((profile.guard, &profile.manifest), (Guard::RawXqcn, &expected));
 }
 
 #[test]

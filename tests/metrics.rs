@@ -77,6 +77,8 @@ fn record(number: u8, at: &str, outcome: Outcome, code: Option<FailureCode>) -> 
         bytes_per_second: 0,
         bad_blocks: 0,
         backup: None,
+        guard: None,
+        diagnosis: None,
         time_scale: 20,
         started: "2026-11-23T03:55:12Z".parse().expect("a timestamp"),
         ended: "2026-11-23T03:55:13Z".parse().expect("a timestamp"),

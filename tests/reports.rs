@@ -57,6 +57,8 @@ fn record(number: u8, batch: &str, text: &str) -> RunRecord {
         bytes_per_second: 0,
         bad_blocks: 0,
         backup: None,
+        guard: None,
+        diagnosis: None,
         time_scale: 1,
         started: "2026-11-23T03:55:12.345Z".parse().expect("a timestamp"),
         ended: "2026-11-23T03:55:13Z".parse().expect("a timestamp"),

@@ -10,10 +10,8 @@ use stationmaster::hardware::{BulkPipe, PipeExt};
 use stationmaster::protocol::firehose::{Banner, Inbox, Message, Negotiation, Response, command, negotiate};
 use stationmaster::protocol::sahara::{Sahara, Step};
 
-/// Length of an IN transfer, in bytes, as the controller has it.
-pub(crate) const IN_BYTES: usize = 16 * 1024;
-/// Longest piece of an image sent in one transfer, in bytes.
-const IMAGE_BYTES: usize = 64 * 1024;
+use limits::EDL_IMAGE_TRANSFER_BYTES as IMAGE_BYTES;
+pub(crate) use limits::EDL_IN_TRANSFER_BYTES as IN_BYTES;
 
 /// A way to move bytes.
 pub(crate) trait Mover {

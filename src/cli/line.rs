@@ -41,6 +41,34 @@ impl Line {
         state: &Path,
         units: Option<u32>,
     ) -> Result<Self, String> {
+        let line = Self::take(station, clock, disk, state, units).await?;
+        if let Some(factory) = &line.factory {
+            clear_finished(factory, ledger).await?;
+        }
+        Ok(line)
+    }
+
+    /// The hardware of a station as its last run left it: nothing is put in, and nothing that is finished taken out. The
+    /// ledger is open, and locked with that.
+    ///
+    /// # Errors
+    /// A sentence for people.
+    pub(crate) async fn as_left(
+        station: &Station,
+        clock: &Clock,
+        disk: &Arc<dyn Disk>,
+        state: &Path,
+    ) -> Result<Self, String> {
+        Self::take(station, clock, disk, state, Some(0)).await
+    }
+
+    async fn take(
+        station: &Station,
+        clock: &Clock,
+        disk: &Arc<dyn Disk>,
+        state: &Path,
+        units: Option<u32>,
+    ) -> Result<Self, String> {
         // The ledger is open, and locked with that.
         let locks = reserve::modules(disk.as_ref(), station, None, Hold::Shared)?;
         let (bus, power, factory): (Arc<dyn Bus>, Arc<dyn SlotPower>, _) = match station.hardware {
@@ -52,7 +80,6 @@ impl Line {
             }
             HardwareKind::Simulated => {
                 let factory = start(station, clock, disk, state, units, false).await?;
-                clear_finished(&factory, ledger).await?;
                 (factory.bus(), factory.power(), Some(factory))
             }
         };
@@ -61,6 +88,16 @@ impl Line {
             PowerKind::None => Arc::new(NoPower),
         };
         Ok(Self { bus, power, factory, _locks: locks })
+    }
+
+    /// Whether the hardware is simulated.
+    pub(crate) const fn is_simulated(&self) -> bool {
+        self.factory.is_some()
+    }
+
+    /// How many simulated units an earlier process left in the slots.
+    pub(crate) fn carried(&self) -> usize {
+        self.factory.as_ref().map_or(0, |factory| factory.carried().len())
     }
 
     /// Who puts simulated modules in and takes them out.

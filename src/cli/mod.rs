@@ -13,6 +13,7 @@ mod crash;
 mod devices;
 mod display;
 mod doctor;
+mod hand;
 mod input;
 mod line;
 mod man;
@@ -88,6 +89,10 @@ enum Command {
     Devices(devices::DevicesArguments),
     /// Ask the module in a slot one command that only reads
     At(at::AtArguments),
+    /// Take a backup of the module in a slot, by hand; nothing on it is changed
+    Backup(hand::HandArguments),
+    /// Restore the module in a slot from its own backup, by hand: flash it, and prove it
+    Restore(hand::RestoreArguments),
     /// Teach a station its slots: a module is put into each, and its ports are learned
     Map(map::MapArguments),
     /// Whether this host is fit for a station: each finding with its remedy
@@ -130,6 +135,8 @@ pub fn main() -> ExitCode {
         Command::Package(command) => package::run(&command),
         Command::Devices(arguments) => devices::run(&arguments),
         Command::At(arguments) => at::run(&arguments),
+        Command::Backup(arguments) => hand::backup(&arguments),
+        Command::Restore(arguments) => hand::restore(&arguments),
         Command::Map(arguments) => map::run(&arguments),
         Command::Doctor(arguments) => doctor::run(&arguments),
         Command::Report(command) => report::run(&command),

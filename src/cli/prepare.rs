@@ -130,6 +130,13 @@ pub fn product(disk: &Arc<dyn Disk>, profile: &Arc<Profile>, state: &Path) -> Re
             directory.display()
         ));
     }
+    if !profile.guard.has_raw() && package.table().is_some() {
+        return Err(format!(
+            "{place}: it writes the partition table, and `guard: {}` backs up no partition\nhelp: write `guard: raw` or \
+             `guard: raw+xqcn` in the profile",
+            profile.guard
+        ));
+    }
     Ok(Product { profile: Arc::clone(profile), package: Arc::new(package) })
 }
 

@@ -78,9 +78,25 @@ struct Prepared {
 }
 
 /// Why there is no result.
-enum Failed {
+pub(super) enum Failed {
     Refused(String),
     Stuck(String),
+}
+
+impl Failed {
+    /// Says so.
+    pub(super) fn tell(self) -> Status {
+        match self {
+            Self::Refused(why) => {
+                complain(why.trim_end());
+                Status::Refused
+            }
+            Self::Stuck(why) => {
+                complain(format!("error: {}", why.trim_end()));
+                Status::Stuck
+            }
+        }
+    }
 }
 
 impl From<LedgerError> for Failed {
@@ -104,17 +120,7 @@ pub(crate) fn run(arguments: &RunArguments) -> Status {
         let prepared = prepare_run(arguments, station)?;
         work(arguments, prepared, listener).await
     });
-    match result {
-        Ok(status) => status,
-        Err(Failed::Refused(why)) => {
-            complain(why.trim_end());
-            Status::Refused
-        }
-        Err(Failed::Stuck(why)) => {
-            complain(format!("error: {}", why.trim_end()));
-            Status::Stuck
-        }
-    }
+    result.unwrap_or_else(Failed::tell)
 }
 
 fn read_station(arguments: &RunArguments) -> Result<Station, Failed> {
@@ -152,10 +158,15 @@ fn prepare_run(arguments: &RunArguments, station: Station) -> Result<Prepared, F
     Ok(Prepared { station: Arc::new(station), products, state, reports, batch, clock, disk })
 }
 
-async fn work(arguments: &RunArguments, prepared: Prepared, listener: Option<TcpListener>) -> Result<Status, Failed> {
-    let Prepared { station, products, state, reports, batch, clock, disk } = prepared;
+/// Opens a station's ledger, which is that of the same kind of hardware.
+pub(super) async fn open_ledger(
+    disk: &Arc<dyn Disk>,
+    clock: &Clock,
+    station: &Station,
+    state: &Path,
+) -> Result<Ledger, Failed> {
     let ledger =
-        Ledger::open(Arc::clone(&disk), clock.clone(), state.join("ledger"), WriterMode::Thread, IndexPlace::File)
+        Ledger::open(Arc::clone(disk), clock.clone(), state.join("ledger"), WriterMode::Thread, IndexPlace::File)
             .await
             .map_err(|error| Failed::Stuck(format!("{}: {error}", state.display())))?;
     let simulated = station.hardware == HardwareKind::Simulated;
@@ -169,6 +180,13 @@ async fn work(arguments: &RunArguments, prepared: Prepared, listener: Option<Tcp
             state.display()
         )));
     }
+    Ok(ledger)
+}
+
+async fn work(arguments: &RunArguments, prepared: Prepared, listener: Option<TcpListener>) -> Result<Status, Failed> {
+    let Prepared { station, products, state, reports, batch, clock, disk } = prepared;
+    let ledger = open_ledger(&disk, &clock, &station, &state).await?;
+    let simulated = station.hardware == HardwareKind::Simulated;
     let vault = prepare::vault(&disk, &station, &state);
     vault.prepare().map_err(|error| Failed::Stuck(error.to_string()))?;
     let projections = Projections::open(&disk, &ledger, &station, &products, &clock, (&state, &reports))
@@ -289,7 +307,7 @@ fn serve(listener: TcpListener, metrics: Arc<Metrics>, ledger: Ledger) -> Result
 }
 
 /// The first signal stops gently, the second at once.
-async fn obey_signals(handle: Handle) {
+pub(super) async fn obey_signals(handle: Handle) {
     for round in 0..2 {
         if let Err(error) = signal().await {
             tracing::error!(%error, "signals cannot be received");

@@ -8,12 +8,13 @@ use crate::domain::{BandSet, Family, KeyHash, Sha256Digest, Tac, limits};
 
 use super::checker::Checker;
 use super::node::{At, Document};
-use super::profile::{Budgets, Checks, PackageSource, Profile, SimulatedPackage, Timeouts};
+use super::profile::{Budgets, Checks, PackageSource, Profile, Rework, SimulatedPackage, Timeouts};
 use super::raw::{
-    RawBandSets, RawBands, RawBudgets, RawChecks, RawPackage, RawProfile, RawSimulatedPackage, RawTimeouts, Text,
+    RawBandSets, RawBands, RawBudgets, RawChecks, RawPackage, RawProfile, RawRework, RawSimulatedPackage, RawTimeouts,
+    Text,
 };
 use super::words::{choose, list};
-use super::{Known, Pattern, beside, check_query};
+use super::{Known, Pattern, beside, check_manifest, check_query};
 
 /// The profile in `raw`; `None`, or errors in `checker`, where something is wrong.
 pub(super) fn check(
@@ -36,8 +37,11 @@ pub(super) fn check(
     let key_hashes: Vec<KeyHash> =
         texts(&root.key("key_hashes"), &raw.key_hashes, "write 64, 96 or 128 hexadecimal digits", checker);
     let efs_used_pages_min = checker.whole(&root.key("efs_used_pages_min"), raw.efs_used_pages_min, 8, 8..=65_536);
+    let guard = raw.guard.unwrap_or_default();
+    let manifest = check_manifest::manifest(&root.key("manifest"), raw.manifest.as_ref(), guard, family, checker);
     let boots = checker.whole(&root.key("boots"), raw.boots, 2, 1..=5);
     let checks = checks(&raw.checks, family, known, checker);
+    let rework = raw.rework.as_ref().map(|raw| rework(raw, checker));
     let budgets = raw.budgets.as_ref().map_or_else(Budgets::default, |raw| budgets(raw, checker));
     let timeouts = raw.timeouts.as_ref().map_or_else(Timeouts::default, |raw| timeouts(raw, checker));
     if let (Some(PackageSource::Simulated(package)), Some(checks)) = (&package, &checks)
@@ -61,11 +65,14 @@ pub(super) fn check(
         package_digest,
         hw_ids: hw_ids.into_iter().map(|HwId(id)| id).collect(),
         key_hashes,
+        guard,
+        manifest: manifest?,
         efs: raw.efs.unwrap_or_default(),
         efs_used_pages_min,
         read_back: raw.read_back.unwrap_or_default(),
         boots,
         checks: checks?,
+        rework,
         budgets,
         timeouts,
     })
@@ -313,6 +320,15 @@ fn band_list(at: &At, list: &[i64], band_max: u16, checker: &mut Checker<'_>) ->
     bands
 }
 
+fn rework(raw: &RawRework, checker: &mut Checker<'_>) -> Rework {
+    let at = At::root().key("rework");
+    let default = Rework::default();
+    Rework {
+        per_run: checker.whole(&at.key("per_run"), raw.per_run, default.per_run, 1..=3),
+        per_unit: checker.whole(&at.key("per_unit"), raw.per_unit, default.per_unit, 1..=10),
+    }
+}
+
 fn budgets(raw: &RawBudgets, checker: &mut Checker<'_>) -> Budgets {
     let at = At::root().key("budgets");
     let default = Budgets::default();
@@ -342,6 +358,7 @@ fn timeouts(raw: &RawTimeouts, checker: &mut Checker<'_>) -> Timeouts {
         program_ack: time("program_ack_s", raw.program_ack_s, default.program_ack),
         transfer: time("transfer_s", raw.transfer_s, default.transfer),
         read: time("read_s", raw.read_s, default.read),
+        xqcn: time("xqcn_s", raw.xqcn_s, default.xqcn),
         reset: time("reset_s", raw.reset_s, default.reset),
         boot: time("boot_s", raw.boot_s, default.boot),
     };

@@ -8,6 +8,7 @@
 //! The way of a file: [`yaml`] builds a tree with positions and reads the plain structs of [`raw`]; `check_*` turn
 //! those into the public types, noting each error by its path, for which the tree knows the place.
 
+mod check_manifest;
 mod check_profile;
 mod check_query;
 mod check_station;
@@ -34,8 +35,8 @@ use crate::host::Disk;
 pub use error::{ConfigError, ConfigErrors};
 pub use pattern::{Pattern, PatternError};
 pub use profile::{
-    Budgets, Checks, Efs, IfAlready, NumberLimits, PackageSource, Profile, QueryCheck, ReadBack, SimulatedPackage,
-    Timeouts,
+    Budgets, Checks, Efs, IfAlready, NumberLimits, PackageSource, Profile, QueryCheck, ReadBack, Rework,
+    SimulatedPackage, Timeouts,
 };
 pub use schema::{profile_schema, station_schema};
 pub use slots_block::{edit_slots, slot_names};

@@ -7,7 +7,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::domain::{BandSet, Family, KeyHash, Sha256Digest, Tac};
+use crate::domain::{BandSet, Family, Guard, KeyHash, Manifest, Sha256Digest, Tac};
 
 use super::Pattern;
 
@@ -36,6 +36,10 @@ pub struct Profile {
     pub hw_ids: Vec<u64>,
     /// Key hashes of the chips it is for; empty: any.
     pub key_hashes: Vec<KeyHash>,
+    /// Which backups must be durable before anything is changed.
+    pub guard: Guard,
+    /// What a backup over DIAG must hold.
+    pub manifest: Manifest,
     /// What to do with a package that touches the EFS.
     pub efs: Efs,
     /// The least number of used pages of an EFS whose backup is one.
@@ -46,6 +50,8 @@ pub struct Profile {
     pub boots: u32,
     /// What must be true after each of them.
     pub checks: Checks,
+    /// Whether a module that arrives broken may be repaired, and how often; `None`: it is refused.
+    pub rework: Option<Rework>,
     /// How often something may be tried again.
     pub budgets: Budgets,
     /// How long to wait for what.
@@ -169,6 +175,21 @@ impl Default for Budgets {
     }
 }
 
+/// How often a module that arrives broken may be repaired.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Rework {
+    /// Restores of its EFS in one run.
+    pub per_run: u32,
+    /// Runs of one unit on this station in which it was repaired.
+    pub per_unit: u32,
+}
+
+impl Default for Rework {
+    fn default() -> Self {
+        Self { per_run: 1, per_unit: 2 }
+    }
+}
+
 /// How long to wait for what. The defaults are what is known of real modules, with room.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Timeouts {
@@ -192,6 +213,8 @@ pub struct Timeouts {
     pub transfer: Duration,
     /// One read.
     pub read: Duration,
+    /// A whole backup over DIAG, and a whole restore.
+    pub xqcn: Duration,
     /// From the order to restart, or from the cut of its supply, until the module is off the bus.
     pub reset: Duration,
     /// From there until the module is back in normal mode.
@@ -211,6 +234,7 @@ impl Default for Timeouts {
             program_ack: Duration::from_secs(120),
             transfer: Duration::from_secs(30),
             read: Duration::from_secs(60),
+            xqcn: Duration::from_secs(600),
             reset: Duration::from_secs(10),
             boot: Duration::from_secs(90),
         }

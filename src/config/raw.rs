@@ -10,7 +10,7 @@ use std::fmt;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::de::{Deserialize, Deserializer, Error, Visitor};
 
-use crate::domain::{Phase, limits};
+use crate::domain::{Guard, Phase, limits};
 
 use super::profile::{Efs, IfAlready, ReadBack};
 use super::station::{FlashStore, HardwareKind, PowerKind};
@@ -215,6 +215,12 @@ groups! {
         #[serde(default)]
         #[schemars(length(max = limits::PATTERNS_MAX))]
         key_hashes: Vec<Text>,
+        /// Which backups must be durable before anything is changed: `raw` of the guarded partitions, `xqcn` of NV items
+        /// and files over DIAG, or both. `xqcn` alone is refused where the package touches the partition table.
+        /// Default: raw.
+        guard: Option<Guard>,
+        /// What a backup over DIAG must hold to be complete; only with `xqcn` in `guard`. Default: the family's.
+        manifest: Option<RawManifest>,
         /// A package that touches the EFS: `keep` refuses it, `carve` leaves those operations out. Default: keep.
         efs: Option<Efs>,
         /// The least number of used pages of the EFS of a module in use: what has fewer is no backup. Default: 8.
@@ -227,6 +233,9 @@ groups! {
         boots: Option<i64>,
         /// What must be true after each of these boots.
         checks: RawChecks,
+        /// Allows to repair modules that arrive broken: out of factory test mode, or their EFS from their own backup.
+        /// Default: not allowed, such modules are refused.
+        rework: Option<RawRework>,
         /// How often something may be tried again.
         budgets: Option<RawBudgets>,
         /// How long to wait for what.
@@ -318,6 +327,40 @@ groups! {
         unit: Option<Text>,
     }
 
+    /// What a backup over DIAG must hold. It must also hold the IMEI and the RF calibration that the module reported.
+    RawManifest {
+        /// Fewest NV items, those of all subscriptions together. Default: the family's.
+        #[schemars(range(min = 1, max = 20_000))]
+        nv_items: Option<i64>,
+        /// Fewest files, RF items included. Default: the family's.
+        #[schemars(range(min = 1, max = 20_000))]
+        files: Option<i64>,
+        /// Fewest RF items. Default: the family's.
+        #[schemars(range(min = 1, max = 12_000))]
+        rf_items: Option<i64>,
+        /// Most items and files that a module may have and not give out. Default: 0.
+        #[schemars(range(min = 0, max = limits::XQCN_REFUSALS_MAX))]
+        unreadable: Option<i64>,
+        /// Numbers of further NV items of the module that must be there. Default: none.
+        #[serde(default)]
+        #[schemars(length(max = limits::MANIFEST_ENTRIES_MAX))]
+        required_items: Vec<i64>,
+        /// Paths of further files that must be there. Default: none.
+        #[serde(default)]
+        #[schemars(length(max = limits::MANIFEST_ENTRIES_MAX))]
+        required_paths: Vec<Text>,
+    }
+
+    /// How often a module that arrives broken may be repaired.
+    RawRework {
+        /// Restores of its EFS in one run. Default: 1.
+        #[schemars(range(min = 1, max = 3))]
+        per_run: Option<i64>,
+        /// Runs of one unit on this station in which it was repaired. Default: 2.
+        #[schemars(range(min = 1, max = 10))]
+        per_unit: Option<i64>,
+    }
+
     /// Retries before a unit is given up.
     RawBudgets {
         /// Of one erase. Default: 1.
@@ -356,6 +399,8 @@ groups! {
         transfer_s: Option<f64>,
         /// One read. Default: 60.
         read_s: Option<f64>,
+        /// A whole backup over DIAG, and a whole restore. Default: 600.
+        xqcn_s: Option<f64>,
         /// From the order to restart, or from the cut of its supply, until the module is off the bus. Default: 10.
         reset_s: Option<f64>,
         /// From there until the module is back in normal mode. Default: 90.

@@ -9,7 +9,10 @@ use super::failure::{Failure, RunError};
 use super::floor::Product;
 use super::session::firehose::Firehose;
 use super::work::{Edl, Work};
-use crate::domain::{BackupRef, ChipId, Fact, FailureCode, Imei, PageRange, Phase, PlanSummary, Sha256Digest};
+use super::xqcn::guard_of;
+use crate::domain::{
+    BackupKind, BackupRef, ChipId, Fact, FailureCode, Imei, PageRange, Phase, PlanSummary, Sha256Digest,
+};
 use crate::hardware::DeviceRecord;
 use crate::protocol::rawprogram::RawKind;
 use crate::vault::{Label, Taking, Vault, VaultError, Writer, efs_digest};
@@ -43,7 +46,8 @@ impl Authority {
 }
 
 impl Work {
-    /// Reads every guarded partition and the partition table into the vault. Nothing is erased before this returned.
+    /// Makes the backups that the profile asks for durable: what was read over DIAG, and every guarded partition and the
+    /// partition table. Gives the one that a restore begins with. Nothing is erased before this returned.
     pub(crate) async fn backup(
         &mut self,
         device: &DeviceRecord,
@@ -53,9 +57,19 @@ impl Work {
         self.enter(Phase::Backup);
         self.check_stop()?;
         let record = self.draft.record();
-        let (Some(chip), Some(imei)) = (record.chip, record.before.and_then(|before| before.imei)) else {
+        let (Some(chip), Some(imei)) = (record.chip, self.expected().imei) else {
             return Err(Failure::new(FailureCode::Internal, "a backup of a unit without identity").into());
         };
+        let guard = product.profile.guard;
+        // Of a module that came broken nothing was read over DIAG, and its pages are all that can be kept.
+        if guard.has_xqcn() && (self.over_diag.is_there() || !self.is_repair()) {
+            let backup = self.store_over_diag(chip, imei).await?;
+            if !guard.has_raw() {
+                refuse_weak(product, bound)?;
+                self.draft.update(|record| record.backup = Some(backup.id));
+                return Ok(backup);
+            }
+        }
         let Edl::Firehose(mut firehose) = std::mem::take(&mut self.edl) else {
             return Err(Failure::new(FailureCode::Internal, "no programmer to read with").into());
         };
@@ -125,6 +139,16 @@ impl Work {
         let Some(chip) = chip.filter(|chip| *chip == backup.chip) else {
             return Err(Failure::new(FailureCode::Internal, "the backup is another chip's").into());
         };
+        let has_raw = backup.kind == BackupKind::Raw;
+        let has_xqcn = self.over_diag.stored_of(chip, backup.imei).is_some();
+        // What was taken before the first change counts; a profile that asks for more now comes too late. A repair goes by
+        // the backup that it has chosen.
+        let is_begun = self.resumed.is_some() || self.is_repair();
+        let guard = product.profile.guard;
+        if !is_begun && ((guard.has_raw() && !has_raw) || (guard.has_xqcn() && !has_xqcn)) {
+            let detail = format!("the profile asks for {guard}, and not all of it is durable");
+            return Err(Failure::new(FailureCode::Internal, detail).into());
+        }
         if let Some(other) = self.floor.ledger.is_contested(self.run()).await? {
             let detail = format!("run {other} found the same IMEI on another chip");
             return Err(Failure::new(FailureCode::ImeiDuplicate, detail).into());
@@ -134,9 +158,14 @@ impl Work {
         let guarded = guarded_ranges(product, bound)?;
         let safe = |range: &PageRange| !guarded.iter().any(|guarded| guarded.overlaps(*range));
         let covered = |range: &PageRange| backup.parts.iter().any(|part| part.range.contains(*range));
-        if !summary.erases.iter().all(safe) || !summary.programs.iter().all(safe) || !guarded.iter().all(covered) {
+        let is_covered = guarded.iter().all(covered) || !has_raw;
+        if !summary.erases.iter().all(safe) || !summary.programs.iter().all(safe) || !is_covered {
             return Err(Failure::new(FailureCode::PackageTouchesGuarded, "the plan and the backup disagree").into());
         }
+        if !has_raw {
+            refuse_weak(product, bound)?;
+        }
+        self.draft.update(|record| record.guard = Some(guard_of(has_raw, has_xqcn)));
         self.append(Fact::Intent {
             run: self.run(),
             chip,
@@ -166,6 +195,29 @@ fn blank_efs(product: &Product, efs: PageRange) -> Option<Result<Sha256Digest, F
     Some(read.map(|()| efs_digest(&bytes, operation.geometry)))
 }
 
+/// A backup over DIAG alone is enough where the plan spares the guarded partitions and the partition table: then all that
+/// can be lost is in it, and where the rest lies does not change.
+fn refuse_weak(product: &Product, bound: &Bound) -> Result<(), Failure> {
+    let mut spared = guarded_ranges(product, bound)?;
+    spared.extend(
+        bound.table.find(super::TABLE_PART).map(|own| bound.table.range(own, bound.geometry, bound.total_pages)),
+    );
+    spared.push(bound.table_range);
+    let summary = bound.plan.summary();
+    let touched = summary
+        .erases
+        .iter()
+        .chain(&summary.programs)
+        .find(|range| spared.iter().any(|spared| spared.overlaps(**range)));
+    match touched {
+        None => Ok(()),
+        Some(range) => {
+            let detail = format!("the plan changes {} pages from page {} on", range.pages, range.start);
+            Err(Failure::new(FailureCode::GuardTooWeak, detail))
+        }
+    }
+}
+
 /// The guarded ranges, computed again from the module's table and not taken from the plan.
 fn guarded_ranges(product: &Product, bound: &Bound) -> Result<Vec<PageRange>, Failure> {
     let ranges: Option<Vec<PageRange>> = product
@@ -178,9 +230,20 @@ fn guarded_ranges(product: &Product, bound: &Bound) -> Result<Vec<PageRange>, Fa
     ranges.ok_or_else(|| Failure::new(FailureCode::TableInvalid, "a guarded partition is not in the module's table"))
 }
 
-/// Reads a stored backup again and verifies it; gives the partition table that is in it.
-pub(crate) async fn stored_table(vault: &std::sync::Arc<Vault>, backup: &BackupRef) -> Result<Vec<u8>, Failure> {
+/// Reads a stored backup again and verifies it; gives the partition table that is in it. In one over DIAG there is
+/// none: what was begun with such a one leaves the module's own table alone.
+pub(crate) async fn stored_table(
+    vault: &std::sync::Arc<Vault>,
+    backup: &BackupRef,
+) -> Result<Option<Vec<u8>>, Failure> {
     let (vault, backup) = (std::sync::Arc::clone(vault), backup.clone());
+    if backup.kind == BackupKind::Xqcn {
+        return tokio::task::spawn_blocking(move || vault.check(&backup))
+            .await
+            .map_err(|error| Failure::new(FailureCode::Internal, error.to_string()))?
+            .map(|()| None)
+            .map_err(vault_failure);
+    }
     tokio::task::spawn_blocking(move || vault.load(&backup))
         .await
         .map_err(|error| Failure::new(FailureCode::Internal, error.to_string()))?
@@ -188,10 +251,10 @@ pub(crate) async fn stored_table(vault: &std::sync::Arc<Vault>, backup: &BackupR
         .parts
         .into_iter()
         .find(|part| part.partition == super::TABLE_PART)
-        .map(|part| part.bytes)
+        .map(|part| Some(part.bytes))
         .ok_or_else(|| Failure::new(FailureCode::BackupInvalid, "the backup holds no partition table"))
 }
 
-fn vault_failure(error: VaultError) -> Failure {
+pub(crate) fn vault_failure(error: VaultError) -> Failure {
     Failure::new(error.code(), error.to_string())
 }

@@ -7,7 +7,7 @@ use super::session::sahara::{Contact, SaharaSession};
 use super::session::{EdlLink, diag};
 use super::work::{Arrival, Edl, Work};
 use crate::config::{Efs, Timeouts};
-use crate::domain::{FailureCode, Geometry, PageRange, Phase, Sha256Digest, limits};
+use crate::domain::{FailureCode, Geometry, Guard, Imei, PageRange, Phase, Sha256Digest, limits};
 use crate::firmware::Package;
 use crate::hardware::{DeviceKey, DeviceMode, DeviceRecord};
 use crate::ledger::{ClaimAnswer, ClaimRequest};
@@ -171,11 +171,17 @@ impl Work {
 
     /// The phase `probe` for a new run: the chip must be one that the package is for, and is claimed.
     pub(crate) async fn claim(&mut self, info: &ChipInfo, product: &Product) -> Result<(), RunError> {
-        self.note_chip(info);
         let imei = self.draft.record().before.and_then(|before| before.imei);
         let Some(imei) = imei else {
+            self.note_chip(info);
             return Err(Failure::new(FailureCode::ImeiInvalid, "no IMEI to claim").into());
         };
+        self.claim_as(info, product, imei).await
+    }
+
+    /// The same with an IMEI that the module does not say any more.
+    pub(crate) async fn claim_as(&mut self, info: &ChipInfo, product: &Product, imei: Imei) -> Result<(), RunError> {
+        self.note_chip(info);
         fits(info, product)?;
         let request = ClaimRequest { run: self.run(), chip: info.chip, imei, key_hash: info.key_hash.clone() };
         match self.floor.ledger.claim(request).await? {
@@ -285,9 +291,15 @@ async fn bind(firehose: &mut Firehose, product: &Product, source: TableSource<'_
         let detail = format!("the module has {}, the package is for {}", storage.geometry, package.geometry());
         return Err(Failure::new(FailureCode::GeometryMismatch, detail).into());
     }
-    let table_range = table_range(package, storage.total_pages).ok_or_else(|| {
-        Failure::new(FailureCode::PlanInvalid, "the package does not say where the partition table lies")
-    })?;
+    let table_range = match table_range(package, storage.total_pages) {
+        Some(range) => range,
+        // Only what leaves the table alone may be guarded so, and such a package has no reason to name it.
+        None if profile.guard == Guard::Xqcn => find_table(firehose, &storage).await?,
+        None => {
+            let detail = "the package does not say where the partition table lies";
+            return Err(Failure::new(FailureCode::PlanInvalid, detail).into());
+        }
+    };
     if table_range.end() > storage.total_pages {
         return Err(Failure::new(FailureCode::PlanInvalid, "the package's table lies beyond the storage").into());
     }
@@ -337,6 +349,18 @@ async fn own_table(
     }
     let table = parse_table(&firehose.read_bytes(whole, geometry).await?, geometry)?;
     Ok((table, whole))
+}
+
+/// Where the module itself says that its partition table lies. Boot loaders look for it near the beginning of the storage.
+async fn find_table(firehose: &mut Firehose, storage: &StorageInfo) -> Result<PageRange, SessionError> {
+    let geometry = storage.geometry;
+    let pages = limits::TABLE_PARTITION_BYTES_MAX / u64::from(geometry.page_bytes.max(1));
+    let first = PageRange { start: 0, pages: pages.min(storage.total_pages) };
+    let table = parse_table(&firehose.read_bytes(first, geometry).await?, geometry)?;
+    let own = table.find(TABLE_PARTITION).map(|own| table.range(own, geometry, storage.total_pages));
+    own.filter(|own| first.overlaps(*own) && own.pages <= pages).ok_or_else(|| {
+        Failure::new(FailureCode::TableInvalid, "the module's table does not say where it lies itself").into()
+    })
 }
 
 /// Where the package says the partition table lies: the partition of its own table, or else the image that it writes.

@@ -69,6 +69,8 @@ pub(crate) fn ending(code: FailureCode, phase: Phase, changed: bool) -> Ending {
         // Nothing was written in this pass: it goes on once the package is what it was.
         C::PackageChanged if changed && phase < Phase::Flash => Ending::Interrupted,
         C::PortBusy | C::UsbError | C::Internal | C::DiskFailed | C::PackageChanged => Ending::Finished(Outcome::Error),
+        // Also of a unit that was not changed: there is nothing left that would repair it.
+        C::EfsLostNoBackup | C::RestoreBadBlocks | C::RestoreDiffers => Ending::Finished(Outcome::Fail),
         C::EdlSilent if changed => Ending::Finished(Outcome::Error),
         _ if changed && code.blame() == Blame::Package => Ending::Interrupted,
         _ if changed || phase >= Phase::Flash => Ending::Finished(Outcome::Fail),
@@ -137,6 +139,18 @@ mod tests {
         assert_eq!(ending(FailureCode::PackageChanged, Phase::Flash, true), Ending::Finished(Outcome::Error));
         assert_eq!(ending(FailureCode::PackageChanged, Phase::Load, true), Ending::Interrupted);
         assert_eq!(ending(FailureCode::PackageChanged, Phase::Load, false), Ending::Finished(Outcome::Error));
+    }
+
+    #[test]
+    fn a_unit_that_cannot_be_repaired_has_failed_also_where_nothing_was_changed() {
+        for code in [FailureCode::EfsLostNoBackup, FailureCode::RestoreBadBlocks] {
+            for changed in [false, true] {
+                assert_eq!(ending(code, Phase::Load, changed), Ending::Finished(Outcome::Fail));
+            }
+        }
+        for code in [FailureCode::BackupOfAnother, FailureCode::ReworkExhausted, FailureCode::BackupMissing] {
+            assert_eq!(ending(code, Phase::Probe, false), Ending::Finished(Outcome::Held));
+        }
     }
 
     #[test]

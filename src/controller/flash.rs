@@ -1,8 +1,10 @@
 //! The phase `flash`: the only place from which commands go out that change a module.
 //!
-//! Every such command takes an [`Authority`] and is refused when the announced plan does not contain it. The order
+//! Every such command takes an [`Authority`] and is refused when the announced plan does not contain it; those that write
+//! what belongs to the unit take a [`RestoreAuthority`]. The order
 //! is the plan's: the boot loader is erased first and written last, after everything else was compared with the
-//! package, so that a module whose flash is cut off at any moment wakes up in download mode.
+//! package, so that a module whose flash is cut off at any moment wakes up in download mode. That is why a restore is
+//! part of a flash: a module that started from half an EFS would make a new, empty one and copy it over its second copy.
 
 use std::time::Duration;
 
@@ -13,6 +15,7 @@ use super::board::Progress;
 use super::edl::Bound;
 use super::failure::{Failure, RunError, SessionError};
 use super::floor::Product;
+use super::restore::{RestoreAuthority, RestorePart};
 use super::session::firehose::{Firehose, failure};
 use super::work::{Edl, Work};
 use crate::config::{Profile, ReadBack};
@@ -21,6 +24,7 @@ use crate::firmware::Image;
 use crate::hardware::DeviceRecord;
 use crate::protocol::firehose::command;
 use crate::protocol::plan::{EraseOp, ProgramOp};
+use crate::protocol::restore::Comparison;
 
 /// Bytes of an image that are read from the package at once.
 const IMAGE_READ_BYTES: usize = 64 * 1024;
@@ -34,22 +38,28 @@ struct Tally {
 }
 
 impl Work {
-    /// Executes the plan once, from its first operation.
+    /// Executes the plan once, from its first operation, and restores what belongs to the unit on the way where that is
+    /// permitted.
     pub(crate) async fn flash(
         &mut self,
         device: &DeviceRecord,
         product: &Product,
         bound: &Bound,
         authority: &Authority,
+        restore: Option<&RestoreAuthority>,
     ) -> Result<(), RunError> {
         self.enter(Phase::Flash);
         let Edl::Firehose(mut firehose) = std::mem::take(&mut self.edl) else {
             return Err(Failure::new(FailureCode::Internal, "no programmer to write with").into());
         };
         let mut tally = Tally::default();
-        let staged = self.stage(&mut firehose, product, bound, authority, &mut tally).await;
+        let staged = self.stage(&mut firehose, product, bound, (authority, restore), &mut tally).await;
         let result = match staged {
             Ok(()) => {
+                if let Some(restore) = restore {
+                    let bytes = restore.pages().saturating_mul(u64::from(bound.geometry.page_bytes));
+                    self.append(Fact::Restored { run: self.run(), backup: restore.backup().id, bytes }).await?;
+                }
                 self.append(Fact::Staged {
                     run: self.run(),
                     bytes: tally.written,
@@ -103,12 +113,14 @@ impl Work {
         firehose: &mut Firehose,
         product: &Product,
         bound: &Bound,
-        authority: &Authority,
+        (authority, restore): (&Authority, Option<&RestoreAuthority>),
         tally: &mut Tally,
     ) -> Result<(), SessionError> {
         let plan = &bound.plan;
+        let restored = restore.map_or(0, |restore| restore.pages().saturating_mul(bound.geometry.page_bytes.into()));
         let total: u64 = plan.programs.iter().map(|op| image_bytes(product, op)).sum::<u64>()
-            + image_bytes(product, &plan.boot_loader);
+            + image_bytes(product, &plan.boot_loader)
+            + restored;
         let mut writer = self.writing(firehose, product, bound, authority, total);
         writer.erase(&plan.boot_loader_erase).await?;
         for erase in &plan.erases {
@@ -125,6 +137,17 @@ impl Work {
             };
             if wanted {
                 writer.compare(program, find(product, program)?, tally).await?;
+            }
+        }
+        if let Some(restore) = restore {
+            for part in restore.parts() {
+                writer.restore(restore, part, tally).await?;
+            }
+            let ranges: Vec<PageRange> = restore.parts().iter().map(|part| part.range).collect();
+            let now = firehose.bad_blocks_in(&ranges, bound.geometry);
+            if !restore.is_same_layout(&now) {
+                let detail = "a block went bad while it was restored";
+                return Err(Failure::new(FailureCode::RestoreBadBlocks, detail).into());
             }
         }
         // Last chance: a package that changed underneath leaves the module in download mode, not half new.
@@ -170,6 +193,20 @@ fn find<'a>(product: &'a Product, op: &ProgramOp) -> Result<&'a Image, Failure> 
     })
 }
 
+fn not_announced(what: &str) -> Failure {
+    Failure::new(FailureCode::Internal, format!("{what} that was not announced"))
+}
+
+/// What a module's refusal of a write means.
+fn refused(what: &str, reason: &str) -> Failure {
+    let code = if reason.to_ascii_lowercase().contains("out of good blocks") {
+        FailureCode::TooManyBadBlocks
+    } else {
+        FailureCode::ProgramNak
+    };
+    Failure::new(code, format!("{what}: {reason}"))
+}
+
 /// The commands that change a module.
 struct Writing<'a> {
     firehose: &'a mut Firehose,
@@ -187,8 +224,12 @@ impl Writing<'_> {
 
     async fn erase_range(&mut self, range: PageRange, attributes: &[(String, String)]) -> Result<(), SessionError> {
         if !self.authority.may_erase(range) {
-            return Err(Failure::new(FailureCode::Internal, "an erase that was not announced").into());
+            return Err(not_announced("an erase").into());
         }
+        self.send_erase(range, attributes).await
+    }
+
+    async fn send_erase(&mut self, range: PageRange, attributes: &[(String, String)]) -> Result<(), SessionError> {
         let xml = command::erase(range, self.geometry, attributes).map_err(failure)?;
         let mut refusals = 0;
         loop {
@@ -236,32 +277,131 @@ impl Writing<'_> {
     /// Writes an image once. The inner error is the module's refusal.
     async fn program(&mut self, op: &ProgramOp, image: &Image) -> Result<Result<(), Failure>, SessionError> {
         if !self.authority.may_program(op.range) {
-            return Err(Failure::new(FailureCode::Internal, "a write that was not announced").into());
+            return Err(not_announced("a write").into());
         }
-        let refused = |reason: String| {
-            let code = if reason.to_ascii_lowercase().contains("out of good blocks") {
-                FailureCode::TooManyBadBlocks
-            } else {
-                FailureCode::ProgramNak
-            };
-            Failure::new(code, format!("{}: {reason}", op.image))
-        };
-        let xml = command::program(op.range, self.geometry, &op.attributes).map_err(failure)?;
-        let answer = self.firehose.command(&xml, self.profile.timeouts.configure).await?;
-        if !answer.response.ack {
-            return Ok(Err(refused(answer.reason())));
-        }
-        if answer.response.rawmode != Some(true) {
-            return Err(Failure::new(FailureCode::FirehoseProtocol, "a write without raw mode").into());
+        if let Err(refused) = self.announce(op.range, &op.attributes, &op.image).await? {
+            return Ok(Err(refused));
         }
         let sent = self.send_image(op, image).await?;
-        let answer = self.firehose.answer(self.profile.timeouts.program_ack, "a write was not acknowledged").await?;
-        if !answer.response.ack || answer.error_logged {
-            return Ok(Err(refused(answer.reason())));
+        if let Err(refused) = self.acknowledged(&op.image).await? {
+            return Ok(Err(refused));
         }
         if sent != image.sha256 {
             return Err(Failure::new(FailureCode::PackageChanged, image.key.clone()).into());
         }
+        Ok(Ok(()))
+    }
+
+    /// Announces a write. The inner error is the module's refusal, as in what follows.
+    async fn announce(
+        &mut self,
+        range: PageRange,
+        attributes: &[(String, String)],
+        what: &str,
+    ) -> Result<Result<(), Failure>, SessionError> {
+        let xml = command::program(range, self.geometry, attributes).map_err(failure)?;
+        let answer = self.firehose.command(&xml, self.profile.timeouts.configure).await?;
+        if !answer.response.ack {
+            return Ok(Err(refused(what, &answer.reason())));
+        }
+        if answer.response.rawmode != Some(true) {
+            return Err(Failure::new(FailureCode::FirehoseProtocol, "a write without raw mode").into());
+        }
+        Ok(Ok(()))
+    }
+
+    /// Waits for the end of a write.
+    async fn acknowledged(&mut self, what: &str) -> Result<Result<(), Failure>, SessionError> {
+        let answer = self.firehose.answer(self.profile.timeouts.program_ack, "a write was not acknowledged").await?;
+        let is_good = answer.response.ack && !answer.error_logged;
+        Ok(if is_good { Ok(()) } else { Err(refused(what, &answer.reason())) })
+    }
+
+    /// Restores a guarded partition, again from its erase within the budget when the module refuses, or when what is
+    /// read back is not what the backup holds.
+    async fn restore(
+        &mut self,
+        authority: &RestoreAuthority,
+        part: &RestorePart,
+        tally: &mut Tally,
+    ) -> Result<(), SessionError> {
+        let mut refusals = 0;
+        loop {
+            if !authority.may_erase(part.range) {
+                return Err(not_announced("the erase of a guarded partition").into());
+            }
+            self.send_erase(part.range, &[]).await?;
+            let started = self.clock.now();
+            let written = self.restore_pages(authority, part).await;
+            tally.writing += self.clock.now().saturating_sub(started);
+            let result = match written? {
+                Ok(bytes) => {
+                    tally.written += bytes;
+                    self.compare_part(part, tally).await?
+                }
+                refused => refused.map(drop),
+            };
+            match result {
+                Ok(()) => return Ok(()),
+                Err(failure) if refusals >= self.profile.budgets.program_retries => return Err(failure.into()),
+                Err(_) => {
+                    refusals += 1;
+                    self.firehose.ping().await?;
+                }
+            }
+        }
+    }
+
+    /// Writes the used pages of a guarded partition; gives their bytes.
+    async fn restore_pages(
+        &mut self,
+        authority: &RestoreAuthority,
+        part: &RestorePart,
+    ) -> Result<Result<u64, Failure>, SessionError> {
+        let payload = usize::try_from(self.firehose.payload_bytes()).unwrap_or(IMAGE_READ_BYTES).max(1);
+        let page_bytes = u64::from(self.geometry.page_bytes);
+        let mut written = 0;
+        for range in &part.writes {
+            if !authority.may_program(*range) {
+                return Err(not_announced("a write to a guarded partition").into());
+            }
+            let at = |page: u64| usize::try_from((page - part.range.start).saturating_mul(page_bytes)).ok();
+            let bytes = at(range.start).zip(at(range.end())).and_then(|(from, to)| part.bytes.get(from..to));
+            let bytes = bytes.ok_or_else(|| Failure::new(FailureCode::Internal, "a write beyond its partition"))?;
+            if let Err(refused) = self.announce(*range, &[], &part.partition).await? {
+                return Ok(Err(refused));
+            }
+            for piece in bytes.chunks(payload) {
+                self.firehose.send_payload(piece).await?;
+                self.progress.add(piece.len() as u64);
+            }
+            self.firehose.flush_payload().await?;
+            if let Err(refused) = self.acknowledged(&part.partition).await? {
+                return Ok(Err(refused));
+            }
+            written += bytes.len() as u64;
+        }
+        Ok(Ok(written))
+    }
+
+    /// Reads a guarded partition back. The inner error is that it differs.
+    async fn compare_part(
+        &mut self,
+        part: &RestorePart,
+        tally: &mut Tally,
+    ) -> Result<Result<(), Failure>, SessionError> {
+        let mut comparison = Comparison::new(&part.bytes, self.geometry);
+        self.firehose
+            .read(part.range, self.geometry, |piece| {
+                comparison.take(piece);
+                Ok(())
+            })
+            .await?;
+        if let Some(page) = comparison.difference() {
+            let detail = format!("{}: page {} of it differs", part.partition, page);
+            return Ok(Err(Failure::new(FailureCode::RestoreDiffers, detail)));
+        }
+        tally.read_back += part.bytes.len() as u64;
         Ok(Ok(()))
     }
 

@@ -14,7 +14,7 @@ use super::reconcile::SlotView;
 use super::restarts::Restarts;
 use super::stop::Stop;
 use crate::config::{Profile, Station};
-use crate::domain::{BatchId, RunId, RunState, SlotName};
+use crate::domain::{BatchId, RunId, RunState, Sha256Digest, SlotName};
 use crate::firmware::Package;
 use crate::hardware::{Bus, SlotPower};
 use crate::host::{Clock, Random};
@@ -30,6 +30,21 @@ pub struct Product {
     pub package: Arc<Package>,
 }
 
+/// What modules are put into the slots for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Task {
+    /// To be flashed and proven.
+    #[default]
+    Line,
+    /// One unit, by hand: only its backup is taken.
+    Backup,
+    /// One unit, by hand: its EFS is restored from its own backup, and it is flashed and proven.
+    Restore {
+        /// From which one; `None`: the best there is.
+        backup: Option<Sha256Digest>,
+    },
+}
+
 /// Everything that slots share.
 #[derive(Debug)]
 pub(crate) struct Floor {
@@ -43,6 +58,7 @@ pub(crate) struct Floor {
     pub(crate) vault: Arc<Vault>,
     pub(crate) batch: BatchId,
     pub(crate) simulated: bool,
+    pub(crate) task: Task,
     pub(crate) permits: Permits,
     pub(crate) board: Board,
     pub(crate) stop: Stop,

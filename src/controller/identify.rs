@@ -3,22 +3,18 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use sha2::{Digest, Sha256};
-
 use super::failure::{Failure, RunError, SessionError};
 use super::floor::Product;
 use super::session::at::AtSession;
 use super::work::Work;
 use crate::config::{IfAlready, Profile, Timeouts};
 use crate::domain::text::printable;
-use crate::domain::{FailureCode, Family, Identity, Sha256Digest, limits};
+use crate::domain::{CFUN_FACTORY_TEST, CFUN_OFFLINE, FailureCode, Family, Identity, Imei, Sha256Digest, limits};
 use crate::hardware::DeviceRecord;
 use crate::protocol::at::{self, Reply};
 
 /// How long a single RF item is asked for once the module has answered everything else.
 const ITEM_LIMIT: Duration = Duration::from_secs(4);
-/// `+CFUN: 5`: factory test mode.
-pub(crate) const FACTORY_TEST_MODE: u8 = 5;
 
 impl Work {
     /// Reads the module's identity over AT.
@@ -58,33 +54,51 @@ impl Work {
 
     /// Whether the module may be worked on, by which product, and whether it is to be flashed.
     pub(crate) fn admit(&self, identity: &Identity) -> Result<(Product, bool), Failure> {
-        let product = self.floor.product(&identity.model).ok_or_else(|| {
-            let detail = format!("the module says it is a {}", identity.model);
-            Failure::new(FailureCode::ModelNotAllowed, detail)
-        })?;
+        let product = self.product_of(identity)?;
+        self.admit_well(identity, product)?;
         let profile = &product.profile;
-        if identity.cfun == Some(FACTORY_TEST_MODE) {
-            return Err(Failure::new(FailureCode::CfunFtmOnArrival, "+CFUN: 5"));
-        }
-        let Some(imei) = identity.imei else {
-            let detail = format!("the module reports {:?}", identity.imei_text);
-            return Err(Failure::new(FailureCode::ImeiInvalid, detail));
-        };
-        if !profile.checks.tacs.is_empty() && !profile.checks.tacs.contains(&imei.tac()) {
-            return Err(Failure::new(FailureCode::TacNotAllowed, format!("TAC {}", imei.tac())));
-        }
-        if profile.checks.calibration && identity.calibration.is_none() {
-            return Err(Failure::new(FailureCode::CalibrationMissing, "an RF calibration item is missing"));
-        }
         let flash = needs_flash(profile, identity);
-        let allowed = profile.source_revisions.is_empty()
-            || profile.source_revisions.iter().any(|pattern| pattern.matches(&identity.revision))
-            || profile.checks.revision.matches(&identity.revision);
-        if flash && !allowed {
-            let detail = format!("the module has {}", identity.revision);
-            return Err(Failure::new(FailureCode::RevisionNotAllowed, detail));
+        if flash {
+            admit_revision(profile, identity)?;
         }
         Ok((product.clone(), flash))
+    }
+
+    /// The product that a module of that identity is made by.
+    pub(crate) fn product_of(&self, identity: &Identity) -> Result<&Product, Failure> {
+        self.floor.product(&identity.model).ok_or_else(|| {
+            let detail = format!("the module says it is a {}", identity.model);
+            Failure::new(FailureCode::ModelNotAllowed, detail)
+        })
+    }
+
+    /// Whether a module has what a good one has.
+    pub(crate) fn admit_well(&self, identity: &Identity, product: &Product) -> Result<(), Failure> {
+        let profile = &product.profile;
+        let diagnosis = self.draft.record().diagnosis;
+        let told = |detail: String| diagnosis.as_ref().map_or(detail, ToString::to_string);
+        if let Some(cfun @ (CFUN_FACTORY_TEST | CFUN_OFFLINE)) = identity.cfun {
+            return Err(Failure::new(FailureCode::CfunFtmOnArrival, told(format!("+CFUN: {cfun}"))));
+        }
+        let Some(imei) = identity.imei else {
+            let reports = format!("the module reports {:?}", identity.imei_text);
+            let detail = diagnosis.as_ref().map_or(reports.clone(), |diagnosis| format!("{diagnosis}; {reports}"));
+            return Err(Failure::new(FailureCode::ImeiInvalid, detail));
+        };
+        admit_tac(profile, imei)?;
+        if profile.checks.calibration && identity.calibration.is_none() {
+            let detail = told("an RF calibration item is missing".to_owned());
+            return Err(Failure::new(FailureCode::CalibrationMissing, detail));
+        }
+        Ok(())
+    }
+
+    /// Whether a module that is not well may be repaired by this product: what no repair changes.
+    pub(crate) fn admit_ill(&self, identity: &Identity, product: &Product) -> Result<(), Failure> {
+        if let Some(imei) = identity.imei {
+            admit_tac(&product.profile, imei)?;
+        }
+        admit_revision(&product.profile, identity)
     }
 
     /// As [`Work::admit`], noted in ledger and record.
@@ -93,6 +107,24 @@ impl Work {
         self.admit_to(&product, flash).await?;
         Ok((product, flash))
     }
+}
+
+fn admit_tac(profile: &Profile, imei: Imei) -> Result<(), Failure> {
+    if !profile.checks.tacs.is_empty() && !profile.checks.tacs.contains(&imei.tac()) {
+        return Err(Failure::new(FailureCode::TacNotAllowed, format!("TAC {}", imei.tac())));
+    }
+    Ok(())
+}
+
+fn admit_revision(profile: &Profile, identity: &Identity) -> Result<(), Failure> {
+    let allowed = profile.source_revisions.is_empty()
+        || profile.source_revisions.iter().any(|pattern| pattern.matches(&identity.revision))
+        || profile.checks.revision.matches(&identity.revision);
+    if !allowed {
+        let detail = format!("the module has {}", identity.revision);
+        return Err(Failure::new(FailureCode::RevisionNotAllowed, detail));
+    }
+    Ok(())
 }
 
 fn needs_flash(profile: &Profile, identity: &Identity) -> bool {
@@ -112,7 +144,7 @@ async fn read(
         Err(answer) => return Ok(Err(not_ready("AT+CFUN?", answer))),
     };
     // In factory test mode errors are final: nothing else is going to become ready.
-    let deadline = if cfun == FACTORY_TEST_MODE { now } else { deadline };
+    let deadline = if cfun == CFUN_FACTORY_TEST { now } else { deadline };
     let model = match at.query("ATI", deadline, at::model).await? {
         Ok(model) => model,
         Err(answer) => return Ok(Err(not_ready("ATI", answer))),
@@ -124,7 +156,7 @@ async fn read(
     let imei_text = match at.query(family.imei_command, deadline, at::imei_text).await? {
         Ok(text) => text,
         // All is well, it says, and gives none; or in factory test mode everything is lost.
-        Err(answer) if answer.is_empty() || cfun == FACTORY_TEST_MODE => answer,
+        Err(answer) if answer.is_empty() || cfun == CFUN_FACTORY_TEST => answer,
         Err(answer) => return Ok(Err(not_ready(family.imei_command, answer))),
     };
     let bands = read_bands(at, family, deadline).await?;
@@ -167,19 +199,17 @@ async fn read_bands(
 
 /// A digest over the RF items; `None` when one is missing.
 async fn read_calibration(at: &mut AtSession, family: &Family, cfun: u8) -> Result<Option<Sha256Digest>, SessionError> {
-    let mut hasher = Sha256::new();
+    let mut items = Vec::with_capacity(family.calibration_items.len());
     for path in family.calibration_items {
         let now = at.now();
-        let deadline = if cfun == FACTORY_TEST_MODE { now } else { now + ITEM_LIMIT };
+        let deadline = if cfun == CFUN_FACTORY_TEST { now } else { now + ITEM_LIMIT };
         let Ok(item) = at.query(&format!("AT+QNVFR=\"{path}\""), deadline, at::item).await? else {
             return Ok(None);
         };
         if item.is_empty() {
             return Ok(None);
         }
-        hasher.update(path.as_bytes());
-        hasher.update((item.len() as u64).to_le_bytes());
-        hasher.update(&item);
+        items.push((*path, item));
     }
-    Ok(Some(Sha256Digest::finish(hasher)))
+    Ok(Identity::calibration_of(items.iter().map(|(path, item)| (*path, item.as_slice()))))
 }

@@ -7,23 +7,29 @@
 mod backup;
 mod board;
 mod checks;
+mod diagnose;
 mod draft;
 mod edl;
 mod failure;
 mod flash;
 mod floor;
+mod give_back;
 mod identify;
 pub mod mapping;
 mod permits;
 mod quota;
 mod reconcile;
+mod repair;
 mod restarts;
+mod restore;
+mod rework;
 mod session;
 mod slot;
 mod stop;
 mod verify;
 mod walk;
 mod work;
+mod xqcn;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -50,10 +56,10 @@ use slot::Slot;
 use stop::Stop;
 
 pub(crate) use failure::SessionError;
-pub use floor::Product;
+pub use floor::{Product, Task};
 pub use quota::BatchCount;
 pub(crate) use session::at::AtSession;
-pub use session::diag::{DiagFailure, DiagSession, Tree};
+pub use session::diag::{Collected, Compared, DiagFailure, DiagSession, Restored, Tree};
 
 /// The name under which a backup holds the module's partition table.
 pub const TABLE_PART: &str = "mibib";
@@ -143,6 +149,14 @@ impl Controller {
     /// # Errors
     /// When the ledger cannot be read or written.
     pub async fn start(parts: Parts) -> Result<Self, LedgerError> {
+        Self::start_for(parts, Task::Line).await
+    }
+
+    /// The same for something else than the line's work.
+    ///
+    /// # Errors
+    /// As [`Controller::start`].
+    pub async fn start_for(parts: Parts, task: Task) -> Result<Self, LedgerError> {
         let ledger = &parts.ledger;
         ledger
             .append(Fact::StationStarted {
@@ -190,6 +204,7 @@ impl Controller {
             vault: parts.vault,
             batch: parts.batch,
             simulated: parts.simulated,
+            task,
         });
         let mut slots = JoinSet::new();
         for (index, view) in views.into_iter().enumerate() {

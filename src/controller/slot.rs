@@ -16,6 +16,7 @@ use super::reconcile::SlotView;
 use super::verify::Guest;
 use super::walk::WalkEnd;
 use super::work::{Edl, Work};
+use super::xqcn::OverDiag;
 use crate::domain::{Fact, FailureCode, Outcome, Phase, RunId, SlotState, limits};
 use crate::hardware::DeviceMode;
 use crate::ledger::LedgerError;
@@ -234,6 +235,8 @@ impl Slot {
             permit: None,
             resumed: None,
             resuming: None,
+            over_diag: OverDiag::None,
+            repair: super::repair::Repair::default(),
         }
     }
 
@@ -248,6 +251,12 @@ impl Slot {
                 self.aborted = 0;
                 draft.enter(Phase::Record);
                 self.finish(draft, Outcome::Pass, None).await?;
+                Ok(Next::Settled)
+            }
+            WalkEnd::Done => {
+                draft.enter(Phase::Record);
+                let said = Failure::new(FailureCode::Stopped, draft.record().detail);
+                self.finish(draft, Outcome::Aborted, Some(said)).await?;
                 Ok(Next::Settled)
             }
             WalkEnd::Swapped(guest) => {
@@ -343,6 +352,8 @@ impl Slot {
             if let Some(failure) = failure {
                 record.detail = failure.detail;
             }
+            // Only what passed was repaired.
+            record.flags.repaired &= outcome == Outcome::Pass;
             record.flags.quarantined = code.is_some_and(FailureCode::quarantines);
         });
         let record = draft.finish();

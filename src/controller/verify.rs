@@ -66,7 +66,7 @@ impl Work {
     }
 
     /// Waits for normal mode after a restart; a module that does not come back gets one power cycle.
-    async fn await_normal(&mut self, not: &DeviceKey, limit: Duration) -> Result<DeviceRecord, Failure> {
+    pub(crate) async fn await_normal(&mut self, not: &DeviceKey, limit: Duration) -> Result<DeviceRecord, Failure> {
         let mut cycled = false;
         loop {
             match self.await_module(is_normal, Some(not), limit).await? {
@@ -159,7 +159,11 @@ impl Work {
     }
 
     /// One more boot: by cutting the supply, or by a reset where it cannot be cut.
-    async fn boot_again(&mut self, device: &DeviceRecord, product: &Product) -> Result<DeviceRecord, Failure> {
+    pub(crate) async fn boot_again(
+        &mut self,
+        device: &DeviceRecord,
+        product: &Product,
+    ) -> Result<DeviceRecord, Failure> {
         self.enter(Phase::Reset);
         if !self.cycle_power(&device.key).await {
             let (at_limit, ready) = (product.profile.timeouts.at, product.profile.timeouts.ready);
@@ -172,7 +176,13 @@ impl Work {
             if !self.await_left(&device.key).await {
                 return Err(Failure::new(FailureCode::NoReboot, "it does not restart"));
             }
-            self.draft.update(|record| record.detail = RESET_ONLY.to_owned());
+            self.draft.update(|record| {
+                record.detail = match record.detail.as_str() {
+                    "" => RESET_ONLY.to_owned(),
+                    said if said.ends_with(RESET_ONLY) => said.to_owned(),
+                    said => format!("{said}; {RESET_ONLY}"),
+                };
+            });
         }
         self.await_normal(&device.key, product.profile.timeouts.boot).await
     }
@@ -189,7 +199,7 @@ impl Work {
         let timeouts = &profile.timeouts;
         let mut at = self.open_started(device, product).await?;
         let after = self.read_identity(&mut at, device, profile.family, timeouts).await?;
-        let before = self.draft.record().before.unwrap_or_default();
+        let before = self.expected();
         if after.imei != before.imei
             && let Some(chip) = self.draft.record().chip
         {
@@ -240,7 +250,11 @@ impl Work {
 
     /// Opens the AT port of a module that has just started. One that leaves before it has answered has started again,
     /// as far as the bus tells: it is waited for as after a reset. One that does so again and again does not come up.
-    async fn open_started(&mut self, device: &mut DeviceRecord, product: &Product) -> Result<AtSession, Failure> {
+    pub(crate) async fn open_started(
+        &mut self,
+        device: &mut DeviceRecord,
+        product: &Product,
+    ) -> Result<AtSession, Failure> {
         let (family, timeouts) = (product.profile.family, &product.profile.timeouts);
         for _ in 0..=SELF_RESTARTS_MAX {
             let left = match self.open_at(device, family, timeouts.at, timeouts.ready).await {

@@ -3,12 +3,13 @@
 use super::backup::stored_table;
 use super::edl::{TableSource, fits};
 use super::failure::{Failure, RunError};
-use super::floor::Product;
-use super::identify::FACTORY_TEST_MODE;
+use super::floor::{Product, Task};
+use super::repair::Repair;
 use super::verify::{Guest, Verdict};
 use super::work::Work;
+use super::xqcn::OverDiag;
 use crate::config::Timeouts;
-use crate::domain::{Blame, Fact, FailureCode, Family, Identity, Imei, Phase, RunState};
+use crate::domain::{Blame, CFUN_FACTORY_TEST, Fact, FailureCode, Family, Identity, Imei, Phase, RunState};
 use crate::hardware::{DeviceMode, DeviceRecord};
 use crate::ledger::{OpenRun, UnfinishedRun};
 use crate::protocol::sahara::ChipInfo;
@@ -22,6 +23,8 @@ pub(crate) enum WalkEnd {
     Broken(RunError),
     /// Another unit is in the slot.
     Swapped(Box<Guest>),
+    /// What a person wanted was done, and nothing was changed.
+    Done,
     /// Nothing was begun: the batch takes no further unit, or the open run of this unit cannot be served here.
     Left(&'static str),
 }
@@ -29,6 +32,7 @@ pub(crate) enum WalkEnd {
 /// Why a walk is not even begun.
 #[derive(Debug)]
 enum Stopped {
+    Done,
     Broken(RunError),
     Left(&'static str),
 }
@@ -55,6 +59,7 @@ impl Work {
         match walked {
             Ok(Verdict::Proven) => WalkEnd::Passed,
             Ok(Verdict::Swapped(guest)) => WalkEnd::Swapped(guest),
+            Err(Stopped::Done) => WalkEnd::Done,
             Err(Stopped::Left(why)) => {
                 if came_in_normal_mode {
                     self.undo_question().await;
@@ -207,7 +212,36 @@ impl Work {
     ) -> Result<Verdict, Stopped> {
         self.enter(Phase::Admit);
         self.check_stop()?;
+        match &self.floor.task {
+            Task::Line => {}
+            Task::Restore { backup } => {
+                let wanted = *backup;
+                return Ok(self.restore_by_hand((device, family), identity, asked, wanted).await?);
+            }
+            Task::Backup => {
+                self.backup_by_hand((device, family), identity, asked).await?;
+                return Err(Stopped::Done);
+            }
+        }
+        if let Ok(product) = self.product_of(identity).cloned()
+            && let Some(diagnosis) = self.examine(&device, family, &product, identity).await?
+            && let Some(rework) = product.profile.rework
+        {
+            let what = (diagnosis, &product, rework);
+            return Ok(self.rework((device, family), identity, asked, what).await?);
+        }
         let (product, flash) = self.admit_new(identity).await?;
+        let (device, asked) = match asked {
+            // It was only asked whose it is. What it keeps it gives away in normal mode.
+            Some((there, _)) if flash && product.profile.guard.has_xqcn() => {
+                self.permit = None;
+                (self.leave_probe(&there, &product).await?, None)
+            }
+            asked => (device, asked),
+        };
+        if flash && product.profile.guard.has_xqcn() {
+            self.read_over_diag(&device, &product, identity).await?;
+        }
         let (device, info) = match asked {
             Some(asked) => asked,
             None => self.reach_edl(&device, family, &product.profile.timeouts).await?,
@@ -218,11 +252,11 @@ impl Work {
             true => self.write(device, &info, &product).await?,
             false => self.leave_probe(&device, &product).await?,
         };
-        Ok(self.verify_boots(device, &product).await?)
+        Ok(self.prove(device, &product, &info).await?)
     }
 
     /// From normal mode to a chip that said who it is.
-    async fn reach_edl(
+    pub(crate) async fn reach_edl(
         &mut self,
         device: &DeviceRecord,
         family: &Family,
@@ -339,6 +373,11 @@ impl Work {
         })
         .await?;
         self.admit_to(&product, true).await?;
+        self.over_diag = open.xqcn.clone().map_or(OverDiag::None, OverDiag::Stored);
+        self.repair = Repair::of_open(&open);
+        if open.restoring {
+            self.repair.expected = Some(self.well_as_of(&open.backup).await?);
+        }
         self.resumed = Some(open);
         Ok(product)
     }
@@ -347,7 +386,7 @@ impl Work {
     async fn go_on(&mut self, device: DeviceRecord, info: ChipInfo, product: &Product) -> Result<Verdict, Stopped> {
         fits(&info, product)?;
         let device = self.write(device, &info, product).await?;
-        Ok(self.verify_boots(device, product).await?)
+        Ok(self.prove(device, product, &info).await?)
     }
 
     /// Goes on under the id of a run that a restart of the controller cut off before anything was changed.
@@ -371,19 +410,21 @@ impl Work {
 
     /// From a chip that said who it is to a module that is back in normal mode: `load`, `backup`, gate, `flash`,
     /// `reset`. A module that falls silent gets a fresh start within the budget.
-    async fn write(
+    pub(crate) async fn write(
         &mut self,
         mut device: DeviceRecord,
         info: &ChipInfo,
         product: &Product,
     ) -> Result<DeviceRecord, RunError> {
-        let mut backup = self.resumed.as_ref().map(|open| open.backup.clone());
+        let mut backup = self.repair.backup.clone();
         let mut table = None;
         let mut authority = None;
         let mut reentries = 0;
         loop {
-            if let (None, Some(stored)) = (&table, &backup) {
-                table = Some(stored_table(&self.floor.vault, stored).await?);
+            if let (None, Some(stored)) = (&table, &backup)
+                && self.draft.is_changed()
+            {
+                table = stored_table(&self.floor.vault, stored).await?;
             }
             let source = table.as_deref().map_or(TableSource::Module, TableSource::Backup);
             let has_fitted = self.draft.is_changed()
@@ -412,12 +453,27 @@ impl Work {
                 None => self.backup(&device, product, &bound).await?,
             };
             backup = Some(stored.clone());
+            self.repair.backup = Some(stored.clone());
+            let restorable = match self.repair.is_due {
+                true => self.restorable(&device, product, &bound, &stored).await?,
+                false => None,
+            };
             let permission = match authority.take() {
                 Some(given) if super::backup::Authority::covers(&given, info.chip, &bound.plan.summary()) => given,
                 _ => self.open_gate(product, &bound, &stored).await?,
             };
-            match self.flash(&device, product, &bound, &permission).await {
-                Ok(()) => return Ok(self.reset(&device, product).await?),
+            let restore = match restorable {
+                Some(restorable) => Some(self.open_restore(restorable).await?),
+                None => None,
+            };
+            match self.flash(&device, product, &bound, &permission, restore.as_ref()).await {
+                Ok(()) => {
+                    let device = self.reset(&device, product).await?;
+                    return match self.repair.over_diag.take() {
+                        Some(own) => Box::pin(self.restore_xqcn(device, product, &own)).await,
+                        None => Ok(device),
+                    };
+                }
                 Err(RunError::Failed(failure))
                     if matches!(failure.code, FailureCode::EdlSilent | FailureCode::UsbError)
                         && reentries < product.profile.budgets.reentries =>
@@ -448,7 +504,7 @@ const fn is_of_no_unit(code: FailureCode) -> bool {
 /// an interrupted run may be its own.
 fn may_be_damaged(identified: &Result<Identity, Failure>) -> bool {
     match identified {
-        Ok(identity) => identity.imei.is_none() || identity.cfun == Some(FACTORY_TEST_MODE),
+        Ok(identity) => identity.imei.is_none() || identity.cfun == Some(CFUN_FACTORY_TEST),
         Err(failure) => matches!(failure.code, FailureCode::NotReady | FailureCode::AtSilent),
     }
 }

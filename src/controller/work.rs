@@ -11,9 +11,11 @@ use super::failure::{Failure, RunError, SessionError};
 use super::floor::{Floor, Product};
 use super::quota::Resuming;
 use super::reconcile::SlotView;
+use super::repair::Repair;
 use super::session::at::AtSession;
 use super::session::firehose::Firehose;
 use super::session::sahara::SaharaSession;
+use super::xqcn::OverDiag;
 use crate::config::SlotConfig;
 use crate::domain::{Fact, FailureCode, Family, Identity, Phase, PortChain, RunId, limits};
 use crate::hardware::{DeviceKey, DeviceMode, DeviceRecord};
@@ -58,6 +60,10 @@ pub(crate) struct Work {
     pub(crate) resumed: Option<OpenRun>,
     /// Says so to the batch.
     pub(crate) resuming: Option<Resuming>,
+    /// The backup over DIAG, where the profile asks for one.
+    pub(crate) over_diag: OverDiag,
+    /// What this run relies on, and does, to have a unit's own EFS back.
+    pub(crate) repair: Repair,
 }
 
 impl Work {
@@ -72,6 +78,11 @@ impl Work {
 
     pub(crate) fn run(&self) -> RunId {
         self.draft.run()
+    }
+
+    /// What the module must say after its flash: what it said of itself when it was well.
+    pub(crate) fn expected(&self) -> Identity {
+        self.repair.expected.clone().or_else(|| self.draft.record().before).unwrap_or_default()
     }
 
     /// Enters a phase, on the board and in the record.

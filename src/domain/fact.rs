@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 use super::{
-    BatchId, ChipId, FailureCode, Geometry, Imei, KeyHash, Measurement, Phase, PortChain, RunId, RunRecord,
+    BatchId, ChipId, Diagnosis, FailureCode, Geometry, Imei, KeyHash, Measurement, Phase, PortChain, RunId, RunRecord,
     Sha256Digest, SlotName, StationName,
 };
 
@@ -27,6 +28,22 @@ pub struct Identity {
     pub bands: BTreeMap<String, Vec<u16>>,
     /// SHA-256 over the family's RF calibration items; `None` when one of them is missing.
     pub calibration: Option<Sha256Digest>,
+}
+
+impl Identity {
+    /// The digest of RF calibration items, in the order of the family's list; `None` where there is none at all.
+    #[must_use]
+    pub fn calibration_of<'a>(items: impl IntoIterator<Item = (&'a str, &'a [u8])>) -> Option<Sha256Digest> {
+        let mut hasher = Sha256::new();
+        let mut count = 0;
+        for (path, content) in items {
+            hasher.update(path.as_bytes());
+            hasher.update((content.len() as u64).to_le_bytes());
+            hasher.update(content);
+            count += 1;
+        }
+        (count > 0).then(|| Sha256Digest::finish(hasher))
+    }
 }
 
 /// A range of pages.
@@ -205,6 +222,16 @@ impl PlanSummary {
     }
 }
 
+/// What a module that is not well is told over AT.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Cure {
+    /// To leave its mode (`AT+CFUN=1`).
+    LeaveMode,
+    /// To put back its own second copy of the EFS (`AT+QPRTPARA=3`).
+    OwnCopy,
+}
+
 /// Everything the ledger can hold. The tag of each is its stable name in the file.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -302,6 +329,27 @@ pub enum Fact {
         /// Who gave it, printable: another station, a person.
         given_by: String,
     },
+    /// The module is not well: what it says, and what that means.
+    Diagnosed {
+        /// The run.
+        run: RunId,
+        /// What is wrong.
+        diagnosis: Diagnosis,
+    },
+    /// The run relies on a backup that was taken earlier, of the chip that it has claimed, and that was verified now.
+    BackupChosen {
+        /// The run.
+        run: RunId,
+        /// The backup.
+        backup: BackupRef,
+    },
+    /// The module is told something that may change what it has stored of itself. Durable before it is sent.
+    Cure {
+        /// The run.
+        run: RunId,
+        /// What.
+        cure: Cure,
+    },
     /// The next command changes the module. Durable before it is sent.
     Intent {
         /// The run.
@@ -314,6 +362,27 @@ pub enum Fact {
         plan: PlanSummary,
         /// The backup that makes it permissible.
         backup: Sha256Digest,
+    },
+    /// What belongs to the unit will be erased and written from a backup, while the plan of the last intent is done.
+    /// Durable before the first of these erases is sent.
+    RestoreIntent {
+        /// The run.
+        run: RunId,
+        /// The chip that the open session belongs to, and that the backup was read from.
+        chip: ChipId,
+        /// The backup.
+        backup: Sha256Digest,
+        /// The ranges that are erased: the guarded partitions. Empty where NV items and files are written over DIAG.
+        ranges: Vec<PageRange>,
+    },
+    /// It was, and what was read back is what the backup holds.
+    Restored {
+        /// The run.
+        run: RunId,
+        /// The backup.
+        backup: Sha256Digest,
+        /// Bytes that were written: pages that are not blank, or the length of what was read over DIAG.
+        bytes: u64,
     },
     /// Everything but the boot loader is written, and what was sent equals the package.
     Staged {
@@ -401,7 +470,12 @@ impl Fact {
             | Self::Claimed { run, .. }
             | Self::ClaimRefused { run, .. }
             | Self::BackupStored { run, .. }
+            | Self::Diagnosed { run, .. }
+            | Self::BackupChosen { run, .. }
+            | Self::Cure { run, .. }
             | Self::Intent { run, .. }
+            | Self::RestoreIntent { run, .. }
+            | Self::Restored { run, .. }
             | Self::Staged { run, .. }
             | Self::Flashed { run, .. }
             | Self::Verified { run, .. }

@@ -101,11 +101,29 @@ failure_codes! {
         "The IMEI's type allocation code is not one of the profile's.",
         "Set the module aside and show its label to the lead.";
     CfunFtmOnArrival = "CFUN_FTM_ON_ARRIVAL", Unit, false,
-        "The module arrived in factory test mode.",
+        "The module arrived in factory test mode, or offline.",
         "Set the module aside; it was broken before it came here. The lead decides.";
     CalibrationMissing = "CALIBRATION_MISSING", Unit, false,
         "The module arrived without its RF calibration.",
         "Set the module aside; it was broken before it came here. The lead decides.";
+    EfsLostNoBackup = "EFS_LOST_NO_BACKUP", Unit, true,
+        "The module has lost its own memory (EFS), and there is no backup of it: nobody can calibrate it again.",
+        "Put the module into quarantine. No other module's backup helps: it would clone an IMEI and not fit the radio.";
+    ReworkExhausted = "REWORK_EXHAUSTED", Unit, true,
+        "The module was reworked as often as the profile allows, and came back broken.",
+        "Put the module into quarantine; do not repair it again. The lead decides.";
+    BackupMissing = "BACKUP_MISSING", Handling, false,
+        "The backup that was asked for is not in the vault of this station.",
+        "Look at the station's backups; one that another station took must be imported first.";
+    BackupOfAnother = "BACKUP_OF_ANOTHER", Handling, false,
+        "The backup was read from another module, and is never written to this one.",
+        "Use this module's own backup. Another one's clones its IMEI, and its calibration does not fit this radio.";
+    RestoreBadBlocks = "RESTORE_BAD_BLOCKS", Unit, true,
+        "The module's storage has other bad blocks than when its backup was read; written now, it would come to lie wrong.",
+        "Put the module into quarantine; its backup is kept. The lead decides.";
+    RestoreDiffers = "RESTORE_DIFFERS", Unit, true,
+        "What was restored of the module's own memory (EFS) is not what its backup holds.",
+        "Put the module into quarantine: it stays in download mode, and its backup is kept. Call the lead.";
     EdlNotEntered = "EDL_NOT_ENTERED", Unit, false,
         "The module did not go into emergency download mode.",
         "Re-seat the module and run it again; in another slot if it happens twice.";
@@ -160,6 +178,9 @@ failure_codes! {
     BackupInvalid = "BACKUP_INVALID", Unit, false,
         "What was read of the module's calibration is not plausible.",
         "Set the module aside: its calibration looks blank or damaged. The lead decides.";
+    GuardTooWeak = "GUARD_TOO_WEAK", Package, false,
+        "The profile asks for a backup over DIAG alone, and the package touches the partition table or calibration.",
+        "Stop this product: the profile needs `guard: raw` or `guard: raw+xqcn`. Call the lead.";
     EraseNak = "ERASE_NAK", Unit, false,
         "The module refused an erase, beyond the budget of retries.",
         "Put it into the red bin: it stays in download mode, and its backup is kept. The lead decides.";

@@ -90,6 +90,33 @@ pub struct BandQuery {
     pub reply: BandReply,
 }
 
+/// What modules of a family keep in NV items and in the files of their EFS, as far as a backup over DIAG must know it.
+#[derive(Debug)]
+pub struct NvData {
+    /// The last NV item that is asked for; the first one is 0.
+    pub item_max: u16,
+    /// Subscriptions that have NV items of their own besides those of the module, by their index.
+    pub subscriptions: &'static [u16],
+    /// The directory of the RF calibration, without a slash at its end. Its items are named by eight decimal digits.
+    pub rf_directory: &'static str,
+    /// Numbers by which RF items are asked for that are hidden from a listing: the first and the last.
+    pub rf_numbers: (u32, u32),
+    /// The directory of the files that say which configuration a module was provisioned with.
+    pub provisioning_directory: &'static str,
+    /// NV items without which no module is whole; the IMEI is among them.
+    pub required_items: &'static [u16],
+    /// Fewest NV items, those of all subscriptions together.
+    pub items_min: u32,
+    /// Fewest files, RF items included.
+    pub files_min: u32,
+    /// Fewest RF items.
+    pub rf_items_min: u32,
+    /// Paths of what changes at each start: neither kept, nor compared, nor given back.
+    pub volatile_paths: &'static [&'static str],
+    /// The same of NV items of the module.
+    pub volatile_items: &'static [u16],
+}
+
 /// A kind of module.
 #[derive(Debug)]
 pub struct Family {
@@ -121,6 +148,8 @@ pub struct Family {
     pub bands: &'static [BandQuery],
     /// Paths of RF calibration items that every good unit of the family has; read with `AT+QNVFR`.
     pub calibration_items: &'static [&'static str],
+    /// Where everything lies that a backup over DIAG reads, and how much of it there is at the least.
+    pub nv: NvData,
     /// The CME error that `AT+CFUN=1` gives when the EFS is lost.
     pub lost_efs_cme: u16,
     /// Whether the host must have read a log line before the programmer takes its first command.
@@ -183,8 +212,28 @@ const RF_ITEMS_NR: &[&str] = &[
     "/nv/item_files/rfnv/00031247",
 ];
 
+/// Ranges and directories are those that public tools ask for; the counts are half of what is usual, so that a module
+/// with fewer subscriptions or an older firmware passes and an empty one does not.
+const NV_LTE: NvData = NvData {
+    item_max: 8192,
+    subscriptions: &[1],
+    rf_directory: "/nv/item_files/rfnv",
+    rf_numbers: (20_000, 32_000),
+    provisioning_directory: "/nv/item_files/conf",
+    required_items: &[IMEI_ITEM],
+    items_min: 80,
+    files_min: 40,
+    rf_items_min: 24,
+    volatile_paths: &["/quectel/boot_count"],
+    volatile_items: &[],
+};
+const NV_NR: NvData = NvData { subscriptions: &[1, 2], items_min: 100, files_min: 60, rf_items_min: 40, ..NV_LTE };
+
 const NAND_2K: Geometry = Geometry { page_bytes: 2048, pages_per_block: 64 };
 const NAND_4K: Geometry = Geometry { page_bytes: 4096, pages_per_block: 64 };
+
+/// The NV item that holds the IMEI, in swapped BCD. General knowledge, not checked against a real module.
+pub const IMEI_ITEM: u16 = 550;
 
 /// Every family the controller knows. Ids, interface maps and replies are those of public captures and of Linux'
 /// `option` driver.
@@ -204,6 +253,7 @@ pub const FAMILIES: &[Family] = &[
         imei_command: "AT+CGSN",
         bands: &[BandQuery { set: BandSet::LteConfig, command: "AT+QCFG=\"band\"", reply: BandReply::LteMask }],
         calibration_items: RF_ITEMS_LTE,
+        nv: NV_LTE,
         lost_efs_cme: 3,
         wants_log_read_first: true,
         boot_seconds_max: 60,
@@ -223,6 +273,7 @@ pub const FAMILIES: &[Family] = &[
         imei_command: "AT+CGSN",
         bands: QNWPREFCFG,
         calibration_items: RF_ITEMS_NR,
+        nv: NV_NR,
         lost_efs_cme: 0,
         wants_log_read_first: false,
         boot_seconds_max: 90,
@@ -242,6 +293,7 @@ pub const FAMILIES: &[Family] = &[
         imei_command: "AT+CGSN",
         bands: QNWPREFCFG,
         calibration_items: RF_ITEMS_NR,
+        nv: NV_NR,
         lost_efs_cme: 0,
         wants_log_read_first: false,
         boot_seconds_max: 90,
@@ -280,6 +332,19 @@ mod tests {
                 assert!(family.usb_ids.iter().all(|id| !other.usb_ids.contains(id)));
                 assert!(family.models.iter().all(|model| !other.models.contains(model)));
             }
+        }
+    }
+
+    #[test]
+    fn calibration_lies_where_rf_items_are_looked_for() {
+        for family in FAMILIES {
+            let (first, last) = family.nv.rf_numbers;
+            for path in family.calibration_items {
+                let number = path.strip_prefix(family.nv.rf_directory).and_then(|name| name.strip_prefix('/'));
+                let number = number.filter(|name| name.len() == 8).and_then(|name| name.parse::<u32>().ok());
+                assert!(number.is_some_and(|number| (first..=last).contains(&number)), "{path}");
+            }
+            assert!(family.nv.required_items.contains(&IMEI_ITEM));
         }
     }
 }

@@ -58,12 +58,20 @@ pub const EFS_DEPTH_MAX: usize = 24;
 /// Handles of files and directories that an earlier conversation may have left open on a module, each.
 pub const EFS_STALE_HANDLES_MAX: i32 = 8;
 
+/// Changes of NV items and files after which a module's journal is synchronised: less than the 150 that journals of real
+/// modules have room for.
+pub const EFS_CHANGES_PER_SYNC_MAX: u32 = 100;
+
 /// Most bytes of an XQCN file.
 pub const XQCN_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Most storages and streams of one.
 pub const XQCN_STREAMS_MAX: usize = 100_000;
 /// Deepest nesting of its storages.
 pub const XQCN_DEPTH_MAX: usize = 8;
+/// Most bytes of all files of a module that are kept in one: each takes three characters.
+pub const XQCN_CONTENT_BYTES_MAX: usize = XQCN_BYTES_MAX / 4;
+/// Most items and files that a module may refuse to give out, or to take back, before it is given up.
+pub const XQCN_REFUSALS_MAX: usize = 256;
 /// Most streams of one that are not understood.
 pub const XQCN_UNKNOWN_MAX: usize = 64;
 
@@ -188,6 +196,8 @@ pub const QUERY_PATTERN_BYTES_MAX: usize = 256 * 1024;
 pub const UNIT_CHARS_MAX: usize = 16;
 /// Most bands of one required set.
 pub const BANDS_MAX: usize = 128;
+/// Most NV items and paths that a profile requires of a backup, each.
+pub const MANIFEST_ENTRIES_MAX: usize = 256;
 /// Highest LTE band (3GPP TS 36.331, FreqBandIndicator-v9e0).
 pub const LTE_BAND_MAX: u16 = 256;
 /// Highest NR band (3GPP TS 38.331, FreqBandIndicatorNR).
@@ -249,6 +259,11 @@ pub const TRACE_REPLAY_EXTRA: Duration = Duration::from_secs(2 * 3600);
 /// Places in which one trace may ask for the same stretch of a page of an image.
 pub const TRACE_STRETCHES_MAX: usize = 64;
 
+/// Length of an IN transfer in download mode, in bytes: a multiple of every packet size, and of every payload of a NAND
+/// programmer.
+pub const EDL_IN_TRANSFER_BYTES: usize = 16 * 1024;
+/// Longest piece of a programmer's image that is sent in one transfer, in bytes.
+pub const EDL_IMAGE_TRANSFER_BYTES: usize = 64 * 1024;
 /// Bulk transfers in flight per slot, each way.
 pub const TRANSFERS_IN_FLIGHT: usize = 4;
 

@@ -4,10 +4,12 @@
 //! meant and a failure code means the same on the screen, in the CSV, in the metrics and in the ledger. Nothing here
 //! knows about files, time, USB or YAML.
 
+mod condition;
 mod digest;
 mod fact;
 pub mod failure;
 pub mod family;
+mod guard;
 mod ids;
 mod imei;
 pub mod limits;
@@ -18,10 +20,14 @@ mod record;
 pub mod text;
 mod tick;
 
+pub use condition::{Belonging, CFUN_FACTORY_TEST, CFUN_OFFLINE, Condition, Diagnosis, Evidence, ModeOrder};
 pub use digest::Sha256Digest;
-pub use fact::{BackupKind, BackupPart, BackupRef, BadBlocks, Fact, Identity, PageRange, PlanSummary, XqcnCounts};
+pub use fact::{
+    BackupKind, BackupPart, BackupRef, BadBlocks, Cure, Fact, Identity, PageRange, PlanSummary, XqcnCounts,
+};
 pub use failure::{Blame, FailureCode};
-pub use family::{BandQuery, BandReply, BandSet, Family, Geometry};
+pub use family::{BandQuery, BandReply, BandSet, Family, Geometry, NvData};
+pub use guard::{Guard, Manifest};
 pub use ids::{BatchId, ChipId, IdError, KeyHash, RunId, SlotName, StationName};
 pub use imei::{Imei, ImeiError, Tac};
 pub use measurement::{Measurement, Verdict};

@@ -4,8 +4,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    BatchId, ChipId, FailureCode, Flags, Identity, KeyHash, Measurement, Outcome, Phase, PortChain, RunId,
-    Sha256Digest, SlotName, StationName,
+    BatchId, ChipId, Diagnosis, FailureCode, Flags, Guard, Identity, KeyHash, Measurement, Outcome, Phase, PortChain,
+    RunId, Sha256Digest, SlotName, StationName,
 };
 
 /// How long a run was in a phase, all its visits together.
@@ -77,6 +77,12 @@ pub struct RunRecord {
     pub bad_blocks: u32,
     /// The backup that was taken, or used.
     pub backup: Option<Sha256Digest>,
+    /// Which backups were durable when the module was changed; `None` where nothing was changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guard: Option<Guard>,
+    /// What was wrong with the unit, where it was found not to be well: the last diagnosis.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub diagnosis: Option<Diagnosis>,
     /// How much faster than the wall clock the station's time ran.
     pub time_scale: u32,
     /// When it began.
@@ -124,6 +130,8 @@ impl RunRecord {
             bytes_per_second: 0,
             bad_blocks: 0,
             backup: None,
+            guard: None,
+            diagnosis: None,
             time_scale,
             started: now,
             ended: now,

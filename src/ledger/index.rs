@@ -7,7 +7,7 @@ use std::path::Path;
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use crate::domain::{Fact, FailureCode, Outcome, RunId, RunRecord, Sha256Digest};
+use crate::domain::{BackupRef, Fact, FailureCode, Identity, Outcome, RunId, RunRecord, Sha256Digest};
 use crate::host::Disk;
 
 use super::LedgerError;
@@ -19,7 +19,7 @@ use super::store::Store;
 /// The file's name in the state directory.
 pub(super) const FILE: &str = "index.sqlite";
 /// Changes with every change of the tables or of what is written into them.
-const VERSION: i64 = 4;
+const VERSION: i64 = 5;
 
 const SCHEMA: &str = "
     CREATE TABLE state (one INTEGER PRIMARY KEY, version INTEGER NOT NULL, clean INTEGER NOT NULL,
@@ -39,6 +39,10 @@ const SCHEMA: &str = "
     CREATE TABLE contested (seq INTEGER PRIMARY KEY, holder TEXT NOT NULL, run TEXT NOT NULL);
     CREATE INDEX contested_holder ON contested (holder);
     CREATE TABLE set_aside (run TEXT PRIMARY KEY) WITHOUT ROWID;
+    CREATE TABLE backups (backup TEXT PRIMARY KEY, chip TEXT NOT NULL, identity TEXT) WITHOUT ROWID;
+    CREATE INDEX backups_chip ON backups (chip);
+    CREATE TABLE repairs (run TEXT PRIMARY KEY, chip TEXT NOT NULL) WITHOUT ROWID;
+    CREATE INDEX repairs_chip ON repairs (chip);
 ";
 
 /// Where the index lives.
@@ -217,6 +221,8 @@ impl Index {
             Fact::Quarantined { run, .. } => {
                 self.set_aside(*run)?;
             }
+            // What its module said of itself only the other station knows.
+            Fact::BackupImported { backup, .. } => self.note_backup(backup, None)?,
             fact => {
                 if let Some(run) = fact.run() {
                     self.touch(run, entry, seq)?;
@@ -235,6 +241,13 @@ impl Index {
             other => other?,
         };
         body.apply(entry);
+        if let Fact::BackupStored { backup, .. } = &entry.fact {
+            self.note_backup(backup, body.identity.as_ref())?;
+        }
+        if let Some(chip) = body.repaired_chip(&entry.fact) {
+            let sql = "INSERT OR IGNORE INTO repairs VALUES (?1, ?2)";
+            self.connection.execute(sql, params![run.to_string(), chip.to_string()])?;
+        }
         let text = serde_json::to_string(&body)?;
         let (chip, imei) = body.claim.as_ref().map(|claim| (claim.chip.to_string(), claim.imei.to_string())).unzip();
         self.connection.execute(
@@ -256,6 +269,13 @@ impl Index {
                 params![seq, run.to_string(), chip.to_string(), imei.to_string(), attempt],
             )?;
         }
+        Ok(())
+    }
+
+    fn note_backup(&self, backup: &BackupRef, identity: Option<&Identity>) -> Result<(), LedgerError> {
+        let identity = identity.map(serde_json::to_string).transpose()?;
+        let sql = "INSERT OR IGNORE INTO backups VALUES (?1, ?2, ?3)";
+        self.connection.execute(sql, params![backup.id.to_string(), backup.chip.to_string(), identity])?;
         Ok(())
     }
 

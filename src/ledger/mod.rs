@@ -21,13 +21,14 @@ mod tests;
 mod verify;
 mod writer;
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use rusqlite::params;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::domain::{BatchId, ChipId, Fact, Imei, RunId, Sha256Digest, limits};
+use crate::domain::{BatchId, ChipId, Fact, Identity, Imei, RunId, Sha256Digest, limits};
 use crate::host::{Clock, Disk};
 
 pub use archive::read_all;
@@ -228,6 +229,38 @@ impl Ledger {
     /// As [`Ledger::open_runs`].
     pub async fn last_run_of(&self, chip: ChipId) -> Result<Option<(RunId, Option<Sha256Digest>)>, LedgerError> {
         self.ask(move |index| index.last_run_of(chip)).await
+    }
+
+    /// The IMEI with which a chip was claimed last.
+    ///
+    /// # Errors
+    /// As [`Ledger::open_runs`].
+    pub async fn imei_of(&self, chip: ChipId) -> Result<Option<Imei>, LedgerError> {
+        self.ask(move |index| index.imei_of(chip)).await
+    }
+
+    /// What the module of a backup said of itself before that was taken; `None` for a backup of another station.
+    ///
+    /// # Errors
+    /// As [`Ledger::open_runs`].
+    pub async fn origin_of(&self, backup: Sha256Digest) -> Result<Option<Identity>, LedgerError> {
+        self.ask(move |index| index.origin_of(backup)).await
+    }
+
+    /// The backups of a chip that are recorded.
+    ///
+    /// # Errors
+    /// As [`Ledger::open_runs`].
+    pub async fn backups_of(&self, chip: ChipId) -> Result<BTreeSet<Sha256Digest>, LedgerError> {
+        self.ask(move |index| index.backups_of(chip)).await
+    }
+
+    /// How many runs but `run` repaired a chip, or began to.
+    ///
+    /// # Errors
+    /// As [`Ledger::open_runs`].
+    pub async fn repairs(&self, chip: ChipId, run: RunId) -> Result<u32, LedgerError> {
+        self.ask(move |index| index.repairs(chip, run)).await
     }
 
     /// How often a chip was claimed.

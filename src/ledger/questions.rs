@@ -1,11 +1,11 @@
 //! The questions that the index answers, and the decision of claims.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use rusqlite::{OptionalExtension, ToSql, params};
 
 use crate::domain::{
-    BatchId, ChipId, Fact, FailureCode, Imei, KeyHash, Outcome, RunId, RunRecord, RunState, Sha256Digest,
+    BatchId, ChipId, Fact, FailureCode, Identity, Imei, KeyHash, Outcome, RunId, RunRecord, RunState, Sha256Digest,
 };
 
 use super::LedgerError;
@@ -193,6 +193,33 @@ impl Index {
         let sql = "SELECT chip, run FROM claims WHERE imei = ?1 ORDER BY seq DESC LIMIT 1";
         let found = self.connection.query_row(sql, [imei.to_string()], |row| Ok((parsed(row, 0)?, parsed(row, 1)?)));
         Ok(found.optional()?)
+    }
+
+    /// The IMEI with which a chip was claimed last.
+    pub(super) fn imei_of(&self, chip: ChipId) -> Result<Option<Imei>, LedgerError> {
+        let sql = "SELECT imei FROM claims WHERE chip = ?1 ORDER BY seq DESC LIMIT 1";
+        Ok(self.connection.query_row(sql, [chip.to_string()], |row| parsed(row, 0)).optional()?)
+    }
+
+    /// What the module of a backup said of itself before the backup was taken.
+    pub(super) fn origin_of(&self, backup: Sha256Digest) -> Result<Option<Identity>, LedgerError> {
+        let sql = "SELECT identity FROM backups WHERE backup = ?1 AND identity NOT NULL";
+        let found: Option<String> =
+            self.connection.query_row(sql, [backup.to_string()], |row| row.get(0)).optional()?;
+        Ok(found.map(|text| serde_json::from_str(&text)).transpose()?)
+    }
+
+    /// The backups of a chip.
+    pub(super) fn backups_of(&self, chip: ChipId) -> Result<BTreeSet<Sha256Digest>, LedgerError> {
+        let mut statement = self.connection.prepare("SELECT backup FROM backups WHERE chip = ?1")?;
+        let rows = statement.query_map([chip.to_string()], |row| parsed(row, 0))?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+
+    /// How many runs but `run` repaired a chip, or began to.
+    pub(super) fn repairs(&self, chip: ChipId, run: RunId) -> Result<u32, LedgerError> {
+        let sql = "SELECT count(*) FROM repairs WHERE chip = ?1 AND run <> ?2";
+        Ok(self.connection.query_row(sql, [chip.to_string(), run.to_string()], |row| row.get(0))?)
     }
 
     pub(super) fn batch_counts(&self, batch: &BatchId) -> Result<BatchCounts, LedgerError> {

@@ -7,8 +7,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::{
-    BackupRef, BatchId, ChipId, Fact, FailureCode, Identity, Imei, KeyHash, Phase, PlanSummary, PortChain, RunId,
-    RunState, Sha256Digest, SlotName,
+    BackupKind, BackupRef, BatchId, ChipId, Fact, FailureCode, Identity, Imei, KeyHash, Phase, PlanSummary, PortChain,
+    RunId, RunState, Sha256Digest, SlotName,
 };
 
 use super::line::Entry;
@@ -55,8 +55,12 @@ pub struct OpenRun {
     pub package_digest: Sha256Digest,
     /// The backup taken before the first destructive command: the one that is valid for it.
     pub backup: BackupRef,
+    /// The backup over DIAG that was taken besides, where one was.
+    pub xqcn: Option<BackupRef>,
     /// The last plan that it intended.
     pub plan: PlanSummary,
+    /// Whether what belongs to the unit is restored from that backup, half perhaps: it has to be restored again.
+    pub restoring: bool,
     /// Bytes written when everything but the boot loader of that plan was written.
     pub staged: Option<u64>,
     /// Bytes written when that plan was done.
@@ -119,13 +123,15 @@ pub(super) struct Body {
     slot: Option<SlotName>,
     chains: Vec<PortChain>,
     started: Option<Timestamp>,
-    identity: Option<Identity>,
+    pub(super) identity: Option<Identity>,
     admission: Option<Admission>,
     pub(super) claim: Option<Claim>,
     backups: Vec<BackupRef>,
     /// The backup of the first intent.
     valid_backup: Option<Sha256Digest>,
     plan: Option<PlanSummary>,
+    #[serde(default)]
+    restoring: bool,
     staged: Option<u64>,
     flashed: Option<u64>,
     verified: u32,
@@ -145,11 +151,14 @@ impl Body {
     /// The rule that it breaks.
     pub(super) fn check(&self, fact: &Fact) -> Result<(), &'static str> {
         match fact {
-            Fact::BackupStored { backup, .. } => match &self.claim {
+            Fact::BackupStored { backup, .. } | Fact::BackupChosen { backup, .. } => match &self.claim {
                 Some(claim) if claim.chip == backup.chip => Ok(()),
                 _ => Err("a backup belongs to the chip that its run has claimed"),
             },
+            Fact::Cure { .. } if self.claim.is_none() => Err("a module is claimed before anything of it is changed"),
             Fact::Intent { chip, backup, .. } => self.check_intent(*chip, *backup),
+            Fact::RestoreIntent { chip, backup, .. } => self.check_restore(*chip, *backup),
+            Fact::Restored { .. } if !self.restoring => Err("what is restored was announced before"),
             Fact::Staged { .. } | Fact::Flashed { .. } | Fact::RunInterrupted { .. } if !self.has_intent() => {
                 Err("a run without an intent has changed nothing that could be staged, flashed or interrupted")
             }
@@ -173,6 +182,24 @@ impl Body {
         Ok(())
     }
 
+    fn check_restore(&self, chip: ChipId, backup: Sha256Digest) -> Result<(), &'static str> {
+        if self.claim.as_ref().is_none_or(|claim| claim.chip != chip) {
+            return Err("a restore needs the claim of its chip");
+        }
+        // What is in a backup over DIAG may come back where the pages of the other one cannot.
+        let is_xqcn = |stored: &BackupRef| stored.id == backup && stored.kind == BackupKind::Xqcn;
+        if self.valid_backup != Some(backup) && !(self.has_intent() && self.backups.iter().any(is_xqcn)) {
+            return Err("only a backup of a run's intent is restored in it");
+        }
+        Ok(())
+    }
+
+    /// The claimed chip, once something of it was announced to be changed that was not well.
+    pub(super) fn repaired_chip(&self, fact: &Fact) -> Option<ChipId> {
+        let is_repair = matches!(fact, Fact::Cure { .. } | Fact::RestoreIntent { .. });
+        self.claim.as_ref().filter(|_| is_repair).map(|claim| claim.chip)
+    }
+
     /// Takes a fact of this run in.
     pub(super) fn apply(&mut self, entry: &Entry) {
         match entry.fact.clone() {
@@ -192,6 +219,12 @@ impl Body {
                 self.claim = Some(Claim { chip, imei, key_hash, attempt });
             }
             Fact::BackupStored { backup, .. } => self.backups.push(backup),
+            // An earlier backup is chosen to be restored.
+            Fact::BackupChosen { backup, .. } => {
+                self.backups.push(backup);
+                self.restoring = true;
+            }
+            Fact::RestoreIntent { .. } => self.restoring = true,
             Fact::Intent { plan, backup, package_digest, .. } => {
                 if let Some(admission) = &mut self.admission {
                     admission.package_digest = package_digest;
@@ -215,6 +248,9 @@ impl Body {
             | Fact::StationStopped { .. }
             | Fact::BatchOpened { .. }
             | Fact::ClaimRefused { .. }
+            | Fact::Diagnosed { .. }
+            | Fact::Cure { .. }
+            | Fact::Restored { .. }
             | Fact::RunFinished(_)
             | Fact::Quarantined { .. }
             | Fact::BackupImported { .. }
@@ -248,8 +284,10 @@ impl Body {
             profile: admission.profile,
             profile_digest: admission.profile_digest,
             package_digest: admission.package_digest,
+            xqcn: self.backups.iter().find(|backup| backup.kind == BackupKind::Xqcn).cloned(),
             backup: self.backups.into_iter().find(|backup| backup.id == valid)?,
             plan: self.plan?,
+            restoring: self.restoring,
             staged: self.staged,
             flashed: self.flashed,
             verified: self.verified,

@@ -163,7 +163,7 @@ impl Walk {
         }
         match fact {
             Fact::Claimed { chip, .. } => seen.claimed = Some(*chip),
-            Fact::BackupStored { backup, .. } => {
+            Fact::BackupStored { backup, .. } | Fact::BackupChosen { backup, .. } => {
                 if seen.claimed != Some(backup.chip) {
                     return Err(format!("run {run} has a backup of a chip that it did not claim"));
                 }
@@ -179,6 +179,13 @@ impl Walk {
                 if *seen.valid_backup.get_or_insert(*backup) != *backup {
                     return Err(format!("run {run} replaced the backup of its first intent"));
                 }
+            }
+            Fact::RestoreIntent { chip, backup, .. }
+                if seen.claimed != Some(*chip)
+                    || seen.valid_backup.is_none()
+                    || !seen.backups.contains(&(*backup, *chip)) =>
+            {
+                return Err(format!("run {run} intends to restore what is not the backup of its own chip"));
             }
             Fact::RunFinished(_) => {
                 seen.finished = true;

@@ -14,6 +14,7 @@ pub mod diag;
 pub mod firehose;
 pub mod plan;
 pub mod rawprogram;
+pub mod restore;
 pub mod sahara;
 pub mod table;
 pub mod xqcn;

@@ -9,7 +9,7 @@ use super::ReportError;
 use super::field::{safe, seconds, timestamp};
 
 /// What the first column says: the version of the columns.
-pub const SCHEMA: &str = "run/1";
+pub const SCHEMA: &str = "run/2";
 
 /// The columns in their order.
 pub const COLUMNS: &[&str] = &[
@@ -66,6 +66,7 @@ pub const COLUMNS: &[&str] = &[
     "bytes_per_second",
     "bad_blocks",
     "backup_sha256",
+    "guard",
     "time_scale",
     "started",
     "ended",
@@ -177,6 +178,7 @@ fn push_times(row: &mut Vec<String>, record: &RunRecord) {
         record.bytes_per_second.to_string(),
         record.bad_blocks.to_string(),
         text(record.backup.as_ref()),
+        text(record.guard.as_ref()),
         record.time_scale.to_string(),
         timestamp(record.started),
         timestamp(record.ended),
@@ -226,7 +228,7 @@ mod tests {
     fn a_full_record_fills_its_columns() {
         let cells = cells(&samples::record(1));
         for (column, expected) in [
-            ("schema", "run/1"),
+            ("schema", "run/2"),
             ("batch", "DEMO-1"),
             ("slot", "A1"),
             ("port_edl", "pci-0000:00:14.0/usb2/1.4"),
@@ -246,6 +248,7 @@ mod tests {
             ("permit_s", ""),
             ("flash_s", "61.007"),
             ("total_s", "62.507"),
+            ("guard", "raw+xqcn"),
             ("started", "2026-11-23T03:55:12.345Z"),
             ("ledger_seq", "42"),
             ("measurements", "cfun=1 (= 1) pass; temperature=-5 °C (-20 .. 85) pass"),

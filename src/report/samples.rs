@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use crate::domain::{
-    ChipId, Fact, Flags, Identity, KeyHash, Measurement, Outcome, Phase, PhaseTime, RunId, RunRecord, Sha256Digest,
-    Verdict,
+    ChipId, Fact, Flags, Guard, Identity, KeyHash, Measurement, Outcome, Phase, PhaseTime, RunId, RunRecord,
+    Sha256Digest, Verdict,
 };
 
 use super::Recorded;
@@ -64,7 +64,9 @@ pub(crate) fn record(number: u8) -> RunRecord {
         bytes_written: 95_000_000,
         bytes_per_second: 3_800_000,
         bad_blocks: 2,
+        diagnosis: None,
         backup: Some(Sha256Digest::of(b"backup")),
+        guard: Some(Guard::RawXqcn),
         time_scale: 20,
         started: "2026-11-23T03:55:12.345Z".parse().expect("valid"),
         ended: "2026-11-23T03:56:00.001Z".parse().expect("valid"),

@@ -180,14 +180,14 @@ impl Summary {
     /// PASS among PASS and FAIL, 0 to 1; `None` when no unit was judged.
     #[must_use]
     pub fn pass_yield(&self) -> Option<f64> {
-        ratio(self.own())
+        ratio(self.own(), |_| true)
     }
 
     /// The same of first attempts only. A unit whose attempts cannot be counted, because its chip was never read,
-    /// counts as a first one.
+    /// counts as a first one. One that passed after it was repaired is judged, and did not pass the first time.
     #[must_use]
     pub fn first_pass_yield(&self) -> Option<f64> {
-        ratio(self.own().filter(|line| line.attempt <= 1))
+        ratio(self.own().filter(|line| line.attempt <= 1), |line| !line.flags.repaired)
     }
 
     /// Every finished run that a person must do something about: all but PASS, and what was quarantined afterwards.
@@ -320,10 +320,10 @@ fn run_line(record: &RunRecord) -> RunLine {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "far fewer units than 2^52")]
-fn ratio<'a>(lines: impl Iterator<Item = &'a RunLine>) -> Option<f64> {
+fn ratio<'a>(lines: impl Iterator<Item = &'a RunLine>, counts: impl Fn(&RunLine) -> bool) -> Option<f64> {
     let (mut passed, mut judged) = (0_usize, 0_usize);
     for line in lines {
-        passed += usize::from(line.outcome == Outcome::Pass);
+        passed += usize::from(line.outcome == Outcome::Pass && counts(line));
         judged += usize::from(matches!(line.outcome, Outcome::Pass | Outcome::Fail));
     }
     (judged > 0).then(|| passed as f64 / judged as f64)
@@ -359,6 +359,15 @@ mod tests {
         assert_eq!(summary.not_passed().count(), 3);
         assert!(!summary.is_all_well());
         assert_eq!(self::summary(&[]).pass_yield(), None);
+    }
+
+    #[test]
+    fn a_repaired_unit_has_passed_but_not_the_first_time() {
+        let flags = Flags { repaired: true, ..Flags::default() };
+        let repaired = Fact::RunFinished(Box::new(RunRecord { flags, ..record(2) }));
+        let summary = summary(&[ended(1, Outcome::Pass, None, 1), repaired]);
+        assert_eq!((summary.pass_yield(), summary.first_pass_yield()), (Some(1.0), Some(0.5)));
+        assert!(summary.is_all_well());
     }
 
     #[test]

@@ -71,6 +71,8 @@ pub(super) trait Memory {
     fn set_item(&mut self, path: &str, content: &[u8]) -> bool;
     /// Bad blocks of the storage.
     fn bad_blocks(&self) -> u32;
+    /// Puts back the second copy of the EFS, to be seen after a restart; whether there was one.
+    fn restore_golden(&mut self) -> bool;
 }
 
 /// Sets that `AT+QNWPREFCFG` knows: key, configured, policy.
@@ -148,6 +150,13 @@ fn write(head: &str, argument: &str, memory: &mut dyn Memory) -> Reply {
         }
         "+QNWPREFCFG" if memory.model().bands == BandDialect::Qnwprefcfg => preferences(argument, memory),
         "+QCFG" => configuration(argument, memory),
+        "+QPRTPARA" if argument == "3" => {
+            if memory.restore_golden() {
+                Reply::ok(vec![])
+            } else {
+                Reply::error()
+            }
+        }
         "+QPRTPARA" if argument == "4" => {
             Reply::line(format!("+QPRTPARA: 1,0,3,0,0,0,0,0,0,0,0,0,0,{}", memory.bad_blocks()))
         }

@@ -18,6 +18,7 @@ use super::models::Model;
 use super::nand::{Nand, PageState};
 use super::programmer::{ProgrammerInfo, programmer_info};
 use super::sahara::RomVerdict;
+use super::spec::SimError;
 use super::unit::{Inspection, UnitIdentity, inspect, partition_digest};
 use store::Journal;
 
@@ -100,6 +101,8 @@ pub(super) struct Body {
     journal: Journal,
     cfun: u8,
     altered: bool,
+    /// Starts since the boot loader was programmed.
+    flashed_starts: u32,
     starts: u32,
     events: Vec<BusEvent>,
 }
@@ -132,6 +135,7 @@ impl Body {
             journal: Journal::default(),
             cfun: 0,
             altered: false,
+            flashed_starts: 0,
             starts: 0,
             events: Vec::new(),
         }
@@ -196,6 +200,7 @@ impl Body {
         {
             tracing::warn!(%error, unit = self.identity.number, "a planted fault could not be stored");
         }
+        self.lose_efs_at_start(flashed);
         self.running = None;
         self.journal = Journal::default();
         match boot::boot(&mut self.nand, self.identity.model) {
@@ -213,6 +218,32 @@ impl Body {
                 Started::Normal
             }
         }
+    }
+
+    /// Loses the EFS where a fault does that at a start.
+    fn lose_efs_at_start(&mut self, flashed: bool) {
+        if !flashed {
+            return;
+        }
+        self.flashed_starts += 1;
+        let is_cut = self.flashed_starts > 1 && self.faults.take(Kind::EfsLostAtCut);
+        if is_cut || self.faults.has(Kind::CfunAfterAlways) {
+            self.lose_efs();
+        }
+    }
+
+    /// Erases the file system and its second copy.
+    pub(super) fn lose_efs(&mut self) {
+        let map = self.flash_map();
+        if let Err(error) = maker::lose_efs(&mut self.nand, &map) {
+            tracing::warn!(%error, unit = self.identity.number, "the EFS could not be lost");
+        }
+    }
+
+    /// Takes the RF calibration away that anyone asks for.
+    pub(super) fn lose_calibration(&mut self) -> Result<(), SimError> {
+        let map = self.flash_map();
+        maker::lose_calibration(&mut self.nand, &map)
     }
 
     /// How long this start takes until the module is on the bus.
@@ -386,6 +417,11 @@ impl Memory for Body {
 
     fn bad_blocks(&self) -> u32 {
         self.nand.bad_blocks()
+    }
+
+    fn restore_golden(&mut self) -> bool {
+        let map = self.flash_map();
+        efs::restore_golden(&mut self.nand, &map).unwrap_or(false)
     }
 }
 

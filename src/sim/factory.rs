@@ -322,6 +322,19 @@ impl UnitTruth {
         }
     }
 
+    /// Takes its EFS and the second copy of it away, as a power cut at the wrong moment does.
+    pub fn lose_efs(&self) {
+        self.body.lock().lose_efs();
+    }
+
+    /// Takes its RF calibration away, but for an item that nobody asks for; the second copy keeps it.
+    ///
+    /// # Errors
+    /// When its storage fails.
+    pub fn lose_calibration(&self) -> Result<(), SimError> {
+        self.body.lock().lose_calibration()
+    }
+
     /// The ranges that belong to the unit, in its own table.
     #[must_use]
     pub fn guarded(&self) -> Vec<PageRange> {

@@ -46,6 +46,20 @@ faults! {
         "After the flash the module's configuration lacks a band (n77 where it has NR, band 7 elsewhere).";
     CfunAfter = "cfun-5-after", Phase::Verify, 0, false,
         "After the flash the EFS is a blank skeleton: CFUN 5, no IMEI, no calibration.";
+    CfunAfterAlways = "cfun-5-always", Phase::Verify, 0, false,
+        "After the flash the EFS is a blank skeleton, and again after whatever is written there.";
+    EfsWiped = "efs-wiped", Phase::Flash, 1, true,
+        "With an erase the programmer erases the EFS too, once.";
+    EfsLostAtCut = "efs-lost-at-power-cut", Phase::Verify, 0, false,
+        "After the flash the EFS is lost with the first start that is not the first one, once.";
+    EfsLost = "efs-lost", Phase::Identify, 0, false,
+        "The module arrives with its EFS lost: CFUN 5, no IMEI, no calibration.";
+    CalibrationMissing = "calibration-missing", Phase::Identify, 0, false,
+        "The module arrives without the RF calibration that anyone asks for; its own second copy has it.";
+    ModeStuck = "mode-stuck", Phase::Identify, 0, false,
+        "The module arrives in factory test mode with its EFS whole, and leaves it when it is told.";
+    ComesBackLost = "comes-back-lost", Phase::Identify, 0, false,
+        "After its first run the module comes back once, with its EFS lost.";
     ImeiChanged = "imei-changed", Phase::Verify, 0, false,
         "After the flash the module reports another IMEI of its own.";
     ImeiOfAnother = "imei-of-another-slot", Phase::Identify, 0, false,

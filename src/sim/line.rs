@@ -286,6 +286,12 @@ impl Line {
                 let Some(seat) = self.seats.get_mut(&slot).filter(|seat| seat.unit == Some(unit)) else {
                     return Ok(());
                 };
+                if self.shop.comes_back(unit) {
+                    seat.leaving = false;
+                    self.world.unplug(&slot)?;
+                    self.plan_in(self.spec.insert_after, Action::Replug(slot, unit));
+                    return self.save();
+                }
                 *seat = Seat::default();
                 self.kinds.remove(&unit);
                 self.made.remove(&unit);

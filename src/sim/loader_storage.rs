@@ -90,6 +90,9 @@ impl Loader<'_> {
             }
             Err(reason) => return self.refuse(&format!("Erase failed: {reason}")),
         }
+        if self.hits(Kind::EfsWiped, range.start, false) {
+            self.body.lock().lose_efs();
+        }
         self.pace.settle().await;
         self.observe(Sign::Destructive);
         self.ack_raw(false);

@@ -6,7 +6,7 @@
 
 use std::path::Path;
 
-use super::efs::{self, BandKey, EfsError, IMEI_PATH, RF_DIRECTORY, encode_bands, encode_imei};
+use super::efs::{self, BandKey, CFUN_PATH, EfsError, IMEI_PATH, RF_DIRECTORY, encode_bands, encode_imei};
 use super::faults::{Faults, Kind};
 use super::flash_map::FlashMap;
 use super::mibib;
@@ -22,6 +22,8 @@ use crate::host::{Disk, Random};
 const FACTORY_BAD_BLOCKS_MAX: u64 = 2;
 /// The IMEI after a change is that of a unit so many numbers away: one that never comes down the line.
 const STRANGER: u32 = 400_000;
+/// Functionality level of factory test mode.
+const CFUN_FTM: u8 = 5;
 /// The band that goes missing where there is NR.
 const NR_BAND: u16 = 77;
 /// The band that goes missing elsewhere.
@@ -70,7 +72,21 @@ pub(super) fn fill(
     if let Some(imei) = imei {
         efs::write(nand, &map, IMEI_PATH, Some(&encode_imei(imei)))?;
     }
+    if faults.has(Kind::CalibrationMissing) {
+        lose_calibration(nand, &map)?;
+    }
+    if faults.has(Kind::ModeStuck) {
+        efs::write(nand, &map, CFUN_PATH, Some(&[CFUN_FTM]))?;
+    }
+    if faults.has(Kind::EfsLost) {
+        lose_efs(nand, &map)?;
+    }
     Ok(())
+}
+
+/// Erases the file system and its golden copy.
+pub(super) fn lose_efs(nand: &mut Nand, map: &FlashMap) -> Result<(), SimError> {
+    ["EFS2", "sys_rev"].into_iter().filter_map(|name| map.range(name)).try_for_each(|range| erase(nand, map, range))
 }
 
 /// Gives the EFS's last block to its neighbour, in the table and with the content.
@@ -102,7 +118,7 @@ fn erase(nand: &mut Nand, map: &FlashMap, range: PageRange) -> Result<(), SimErr
     map.erase(nand, range).map(|_| ()).map_err(|error| UnitError::from(error).into())
 }
 
-/// What a flash has done to a unit whose fault shows only afterwards. Doing it again changes nothing more.
+/// What a flash has done to a unit whose fault shows only afterwards.
 pub(super) fn alter_after_flash(
     nand: &mut Nand,
     unit: &UnitIdentity,
@@ -131,16 +147,14 @@ pub(super) fn alter_after_flash(
         lose_calibration(nand, &map)?;
     }
     if faults.has(Kind::CfunAfter) {
-        for range in ["EFS2", "sys_rev"].into_iter().filter_map(|name| map.range(name)) {
-            erase(nand, &map, range)?;
-        }
+        lose_efs(nand, &map)?;
     }
     Ok(())
 }
 
 /// Takes away the calibration items that anyone asks for. Some others stay, so the modem still starts as usual: the
 /// hard case, in which only a look at the items tells.
-fn lose_calibration(nand: &mut Nand, map: &FlashMap) -> Result<(), SimError> {
+pub(super) fn lose_calibration(nand: &mut Nand, map: &FlashMap) -> Result<(), SimError> {
     let items = efs::mount(nand, map)?.items;
     let mut paths: Vec<String> =
         items.iter().map(|(path, _)| path.to_owned()).filter(|path| path.starts_with(RF_DIRECTORY)).collect();

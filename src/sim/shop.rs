@@ -165,6 +165,18 @@ impl Shop {
             .unwrap_or_default()
     }
 
+    /// Whether a unit that was taken out comes back once more; it has lost its EFS meanwhile.
+    pub(super) fn comes_back(&self, unit: u32) -> bool {
+        self.body(unit).is_some_and(|body| {
+            let mut body = body.lock();
+            let comes = body.faults.take(Kind::ComesBackLost);
+            if comes {
+                body.lose_efs();
+            }
+            comes
+        })
+    }
+
     /// A unit's body.
     pub(super) fn body(&self, unit: u32) -> Option<SharedBody> {
         self.units().get(&unit).cloned()

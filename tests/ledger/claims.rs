@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use stationmaster::domain::{Fact, FailureCode, Outcome, RunState};
+use stationmaster::domain::{Cure, Fact, FailureCode, Outcome, RunState};
 use stationmaster::host::{Clock, MemoryDisk, OsDisk};
 use stationmaster::ledger::{ClaimAnswer, IndexPlace, Ledger, LedgerError, WriterMode};
 
@@ -112,6 +112,67 @@ async fn an_interrupted_run_is_resumed_with_its_first_backup() {
     assert_eq!((found.backup, found.identity_before), (facts::backup(1, 0), facts::identity(1)));
     ledger.append(facts::finished(1, Outcome::Pass)).await.expect("durable");
     assert!(ledger.open_runs().await.expect("answered").is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_the_backup_of_a_runs_own_intent_is_restored() {
+    let restore = |number: u8, generation: u8| Fact::RestoreIntent {
+        run: run(1),
+        chip: facts::chip(number),
+        backup: facts::backup(number, generation).id,
+        ranges: facts::backup(number, generation).parts.iter().map(|part| part.range).collect(),
+    };
+    let restored = |number| Fact::Restored { run: run(1), backup: facts::backup(number, 0).id, bytes: 7 };
+    let disk = MemoryDisk::new();
+    let ledger = open(&disk).await.expect("opened");
+    start(&ledger, &[1]).await;
+    let refused = async |fact: Fact| {
+        let error = ledger.append(fact.clone()).await.expect_err("refused");
+        assert!(matches!(error, LedgerError::Refused { .. }), "{fact:?}: {error}");
+    };
+    refused(Fact::Cure { run: run(1), cure: Cure::OwnCopy }).await;
+    refused(Fact::BackupChosen { run: run(1), backup: facts::backup(1, 0) }).await;
+    ledger.append(facts::admitted(1)).await.expect("durable");
+    ledger.claim(request(1, 1, 1)).await.expect("answered");
+    // A donor's.
+    refused(Fact::BackupChosen { run: run(1), backup: facts::backup(2, 0) }).await;
+    refused(restore(1, 0)).await;
+    ledger.append(Fact::BackupChosen { run: run(1), backup: facts::backup(1, 0) }).await.expect("durable");
+    refused(restore(1, 0)).await;
+    ledger.append(facts::intent(1, 0)).await.expect("durable");
+    for fact in [restore(2, 0), restore(1, 1)] {
+        refused(fact).await;
+    }
+    assert_eq!(ledger.repairs(facts::chip(1), run(2)).await.expect("answered"), 0);
+    ledger.append(restore(1, 0)).await.expect("durable");
+    ledger.append(restored(1)).await.expect("durable");
+    assert!(ledger.open_runs().await.expect("answered").pop().expect("open").restoring);
+    for (chip, but, expected) in [(1, 2, 1), (1, 1, 0), (2, 2, 0)] {
+        assert_eq!(ledger.repairs(facts::chip(chip), run(but)).await.expect("answered"), expected);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_unit_was_when_its_backup_was_taken_is_known_after_its_run() {
+    let disk = MemoryDisk::new();
+    let ledger = open(&disk).await.expect("opened");
+    facts::up_to_intent(&ledger, 1).await.expect("durable");
+    ledger.append(facts::finished(1, Outcome::Pass)).await.expect("durable");
+    ledger.close().await;
+    let ledger = open(&disk).await.expect("opened again");
+    let id = facts::backup(1, 0).id;
+    assert_eq!(ledger.origin_of(id).await.expect("answered"), Some(facts::identity(1)));
+    assert_eq!(ledger.origin_of(facts::backup(2, 0).id).await.expect("answered"), None);
+    assert_eq!(ledger.backups_of(facts::chip(1)).await.expect("answered"), [id].into());
+    assert!(ledger.backups_of(facts::chip(2)).await.expect("answered").is_empty());
+    // One that was taken elsewhere is known too, but not what its module said.
+    let imported = Fact::BackupImported { backup: facts::backup(3, 0), given_by: "line4".into() };
+    ledger.append(imported).await.expect("durable");
+    let id = facts::backup(3, 0).id;
+    assert_eq!(ledger.backups_of(facts::chip(3)).await.expect("answered"), [id].into());
+    assert_eq!(ledger.origin_of(id).await.expect("answered"), None);
+    assert_eq!(ledger.imei_of(facts::chip(1)).await.expect("answered"), Some(facts::imei(1)));
+    assert_eq!(ledger.imei_of(facts::chip(2)).await.expect("answered"), None);
 }
 
 #[tokio::test(start_paused = true)]

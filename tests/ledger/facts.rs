@@ -163,6 +163,8 @@ pub(crate) fn finished(number: u8, outcome: Outcome) -> Fact {
         bytes_per_second: 0,
         bad_blocks: 0,
         backup: None,
+        guard: None,
+        diagnosis: None,
         time_scale: 1,
         started: jiff::Timestamp::UNIX_EPOCH,
         ended: jiff::Timestamp::UNIX_EPOCH,

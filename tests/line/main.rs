@@ -7,6 +7,8 @@ mod harness;
 mod interruptions;
 mod moves;
 mod passes;
+mod repair;
 mod swaps;
 mod table;
 mod truth;
+mod xqcn;

@@ -12,6 +12,9 @@ const GUESTS: u32 = 500_000;
 /// What a unit with the fault `imei-zero` says of itself.
 const NO_IMEI: &str = "000000000000000";
 
+/// What one says that has lost its EFS.
+const LOST_IMEI: &str = "CmeText(\"memory failure\")";
+
 /// A line of the table: one finished run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Expected {
@@ -88,8 +91,10 @@ impl Who {
                 this.by_chip.insert(unit.chip, row.unit);
                 this.by_imei.insert(unit.imei.to_string(), row.unit);
             }
-            if row.fault == "imei-zero" {
-                this.by_imei.insert(NO_IMEI.to_owned(), row.unit);
+            match (row.fault, row.end.outcome) {
+                ("imei-zero", _) => drop(this.by_imei.insert(NO_IMEI.to_owned(), row.unit)),
+                ("efs-lost", Outcome::Held) => drop(this.by_imei.insert(LOST_IMEI.to_owned(), row.unit)),
+                _ => {}
             }
         }
         this

@@ -7,6 +7,7 @@ mod cli;
 mod demo;
 mod doctor;
 mod faults;
+mod hand;
 mod invalid;
 mod kill;
 mod map;

@@ -23,7 +23,7 @@ use crate::rig::{EG25, RM520N, Rig, slot};
 const SLOT: &str = "A1";
 
 impl Rig {
-    async fn session(&self) -> DiagSession {
+    pub(crate) async fn session(&self) -> DiagSession {
         let device = self.normal().await;
         let DeviceMode::Normal(family) = device.mode() else { unreachable!("it was asked for") };
         let port = self.factory.bus().open_port(&device.key, family.diag_interface).await.expect("a DIAG port");
@@ -34,7 +34,7 @@ impl Rig {
         self.factory.unit(1).expect("a unit").inspect().expect("readable").items
     }
 
-    fn replug(&self) {
+    pub(crate) fn replug(&self) {
         let slot = slot(SLOT);
         self.factory.unplug(&slot).expect("a unit");
         self.factory.plug(1, &slot).expect("a slot");
@@ -52,7 +52,7 @@ fn padded(content: &[u8]) -> ItemData {
 }
 
 /// Every NV item that a unit really has.
-fn items_of(truth: &Items) -> BTreeMap<ItemKey, ItemData> {
+pub(crate) fn items_of(truth: &Items) -> BTreeMap<ItemKey, ItemData> {
     let mut found = BTreeMap::new();
     for (directory, subscription) in
         [(NV_DIRECTORY.to_owned(), None), (subscription_directory(1), Some(1)), (subscription_directory(2), Some(2))]

@@ -8,3 +8,4 @@ mod line;
 mod normal;
 mod package;
 mod rig;
+mod xqcn;

@@ -15,8 +15,6 @@ use crate::host::Clock;
 
 /// IN transfers kept pending.
 const IN_PENDING: usize = 4;
-/// Length of an IN transfer, in bytes: a multiple of every packet size, and of every payload of a NAND programmer.
-const IN_BYTES: usize = 16 * 1024;
 
 /// An open pipe with its clock.
 #[derive(Debug)]
@@ -47,7 +45,7 @@ impl EdlLink {
 
     fn listen(&mut self) -> Result<(), SessionError> {
         while self.pipe.in_pending() < IN_PENDING {
-            self.pipe.submit_in(IN_BYTES)?;
+            self.pipe.submit_in(limits::EDL_IN_TRANSFER_BYTES)?;
         }
         Ok(())
     }

@@ -5,11 +5,9 @@ use std::time::Duration;
 use super::EdlLink;
 use crate::config::Timeouts;
 use crate::controller::failure::{Failure, SessionError};
-use crate::domain::FailureCode;
+use crate::domain::{FailureCode, limits};
 use crate::protocol::sahara::{ChipInfo, Sahara, SaharaError, Step};
 
-/// Longest piece of an image sent in one transfer, in bytes.
-const IMAGE_TRANSFER_BYTES: usize = 64 * 1024;
 /// How often a hello that was eaten by somebody is asked for again.
 const HELLO_RETRIES_MAX: u32 = 3;
 
@@ -137,7 +135,7 @@ impl SaharaSession {
         let range = usize::try_from(offset).ok().zip(usize::try_from(length).ok());
         // The machine has refused requests beyond the end.
         let asked = range.and_then(|(offset, length)| programmer.get(offset..offset.checked_add(length)?));
-        for piece in asked.ok_or_else(out_of_place)?.chunks(IMAGE_TRANSFER_BYTES) {
+        for piece in asked.ok_or_else(out_of_place)?.chunks(limits::EDL_IMAGE_TRANSFER_BYTES) {
             self.link.send(piece, false, self.timeouts.transfer, "a piece of the programmer was not taken").await?;
         }
         Ok(())

@@ -91,12 +91,6 @@ pub enum Mode {
     Offline,
     /// Restart.
     Reset,
-    /// Factory test mode.
-    FactoryTest,
-    /// Online.
-    Online,
-    /// Low power: no radio.
-    LowPower,
 }
 
 impl Mode {
@@ -104,9 +98,6 @@ impl Mode {
         match self {
             Self::Offline => 1,
             Self::Reset => 2,
-            Self::FactoryTest => 3,
-            Self::Online => 4,
-            Self::LowPower => 5,
         }
     }
 }

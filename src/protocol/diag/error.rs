@@ -129,8 +129,6 @@ impl Errno {
     pub const ACCESS: Self = Self(13);
     /// It exists already.
     pub const EXISTS: Self = Self(17);
-    /// An argument that makes no sense for this file.
-    pub const INVALID: Self = Self(22);
     /// No space left: also while the journal is full.
     pub const NO_SPACE: Self = Self(28);
 

@@ -2,11 +2,10 @@
 
 use super::error::{NvStatus, ReplyError};
 use super::request::{Body, Request};
+use crate::domain::Imei;
 
 /// Bytes of an item.
 pub const ITEM_BYTES: usize = 128;
-/// The item that holds the IMEI, in swapped BCD. General knowledge, not checked against a real module.
-pub const IMEI_ITEM: u16 = 550;
 
 /// An item's content. Shorter ones are filled up with zeros by the module.
 pub type ItemData = [u8; ITEM_BYTES];
@@ -80,4 +79,18 @@ pub fn write(key: ItemKey, data: &ItemData) -> Request<()> {
     const NAME: &str = "NV write";
     let (payload, key_bytes) = request(key, true, data);
     Request::new(NAME, payload, key_bytes, |body| answer(NAME, body).map(|_| Some(())))
+}
+
+/// The IMEI that the item for it holds ([`crate::domain::family::IMEI_ITEM`]): its length in bytes, then swapped BCD that
+/// begins with the nibble `A`. `None` where that makes no valid IMEI.
+#[must_use]
+pub fn imei(data: &ItemData) -> Option<Imei> {
+    let (length, digits) = data.split_first()?;
+    let (digits, _) = digits.split_first_chunk::<8>()?;
+    if *length != 8 || digits[0] & 0xf != 0xa {
+        return None;
+    }
+    let nibbles = digits.iter().flat_map(|byte| [byte & 0xf, byte >> 4]).skip(1);
+    let text: Option<String> = nibbles.map(|nibble| char::from_digit(u32::from(nibble), 10)).collect();
+    text?.parse().ok()
 }

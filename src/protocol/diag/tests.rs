@@ -33,9 +33,6 @@ fn requests_are_the_bytes_that_public_tools_send() {
     same(password(DEFAULT_PASSWORD).payload(), &[0x46, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xfe]);
     same(control(Mode::Offline).payload(), &[0x29, 1, 0]);
     same(control(Mode::Reset).payload(), &[0x29, 2, 0]);
-    same(control(Mode::FactoryTest).payload(), &[0x29, 3, 0]);
-    same(control(Mode::Online).payload(), &[0x29, 4, 0]);
-    same(control(Mode::LowPower).payload(), &[0x29, 5, 0]);
     same(nv_read(ItemKey::of_module(550)).payload(), &payload(&[0x26, 0x26, 0x02], &[0; 128]));
     assert_eq!(nv_read(ItemKey::of_module(550)).payload().len(), 133);
     same(nv_write(ItemKey::of_module(0x1234), &data).payload(), &payload(&[0x27, 0x34, 0x12], &data));
@@ -47,7 +44,6 @@ fn requests_are_the_bytes_that_public_tools_send() {
     let hello = Efs(Subsystem::Alternate).hello();
     assert_eq!((hello.payload().len(), &hello.payload()[..4]), (44, [0x4b, 0x3e, 0, 0].as_slice()));
     assert_eq!(hello.payload()[28..], words(&[1, 1, 1, -1]));
-    same(EFS.query().payload(), &[0x4b, 0x13, 1, 0]);
     same(EFS.open(&f, OpenMode::Read).payload(), &efs(2, &[&words(&[0, 0]), b"/f\0"]));
     let replace = OpenMode::Replace { permissions: 0o644 };
     same(EFS.open(&f, replace).payload(), &efs(2, &[&words(&[0x8_0241, 0o644]), b"/f\0"]));
@@ -194,7 +190,6 @@ fn feed_all(bytes: &[u8]) {
     feed(&nv_read(ItemKey::of_module(1)), bytes);
     feed(&nv_read(ItemKey::of_subscription(1, 1)), bytes);
     feed(&EFS.hello(), bytes);
-    feed(&EFS.query(), bytes);
     feed(&EFS.open(&f, OpenMode::Read), bytes);
     feed(&EFS.close(FileHandle(0)), bytes);
     feed(&EFS.read(FileHandle(0), 0, 1024), bytes);

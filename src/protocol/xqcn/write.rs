@@ -7,7 +7,7 @@ use super::encoding::{escape, hex};
 use super::error::XqcnWriteError;
 use super::{
     ARRAYS, BACKUP_HEADER, CONFIGURATION, DATA, DIRECTORY, FEATURES, FILE_VERSION, ITEMS, MODEL, NAME_CHARS_MAX,
-    PROPERTIES, PROPERTIES_MAGIC, RECORD_BYTES, Section, VERSION, Xqcn, XqcnFile,
+    PROPERTIES, PROPERTIES_MAGIC, RECORD_BYTES, RECORD_WORD, Section, VERSION, Xqcn, XqcnFile,
 };
 use crate::domain::limits::{DEVICE_TEXT_CHARS_MAX, EFS_FILE_BYTES_MAX, XQCN_BYTES_MAX, XQCN_STREAMS_MAX};
 use crate::domain::text::printable;
@@ -98,7 +98,7 @@ fn configuration(writer: &mut Writer, content: &Xqcn) -> Result<(), XqcnWriteErr
             let mut bytes = Vec::new();
             for (key, data) in content.items.iter().filter(|(key, _)| key.subscription == subscription) {
                 bytes.extend(RECORD_BYTES.to_le_bytes());
-                bytes.extend(1_u16.to_le_bytes());
+                bytes.extend(RECORD_WORD.to_le_bytes());
                 bytes.extend(u32::from(key.item).to_le_bytes());
                 bytes.extend(data);
             }

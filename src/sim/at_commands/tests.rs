@@ -53,6 +53,10 @@ impl Memory for Paper {
         self.items.insert(path.to_owned(), content.to_vec());
         true
     }
+    fn restore_golden(&mut self) -> bool {
+        false
+    }
+
     fn bad_blocks(&self) -> u32 {
         2
     }

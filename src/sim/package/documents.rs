@@ -29,6 +29,15 @@ pub(super) enum Operation {
     },
 }
 
+impl Operation {
+    /// The first page.
+    pub(super) const fn start(&self) -> u64 {
+        match self {
+            Self::Erase { start, .. } | Self::Program { start, .. } => *start,
+        }
+    }
+}
+
 /// `p2K_b128K` and the like.
 pub(super) fn geometry_word(geometry: Geometry) -> String {
     format!("p{}K_b{}K", geometry.page_bytes / 1024, geometry.block_bytes() / 1024)

@@ -60,6 +60,7 @@ pub const VARIANTS: &[(&str, &str)] = &[
     ("foreign-programmer", "a programmer signed with another maker's key"),
     ("blind-programmer", "a programmer that cannot read"),
     ("no-boot-loader", "no boot loader, neither the file nor its operations"),
+    ("no-table", "leaves the partition table alone, neither the file nor its operations"),
     ("old", "images that carry the model's oldest revision instead of the one asked for"),
     ("bad-checksum", "a wrong digit in the check list"),
     ("overlap", "two programs that overlap"),
@@ -247,9 +248,11 @@ impl<'a> Generator<'a> {
             efs.start_block += MOVED_BLOCKS;
             efs.blocks = efs.blocks.map(|blocks| blocks - MOVED_BLOCKS);
         }
-        writer.bytes(&format!("update/firehose/{}", self.table_name), &mibib::encode(&entries, geometry, 1))?;
-        let patch = documents::patch(model, geometry, &self.table_name);
-        writer.bytes(&format!("update/firehose/patch_{word}.xml"), patch.as_bytes())?;
+        if !self.is("no-table") {
+            writer.bytes(&format!("update/firehose/{}", self.table_name), &mibib::encode(&entries, geometry, 1))?;
+            let patch = documents::patch(model, geometry, &self.table_name);
+            writer.bytes(&format!("update/firehose/patch_{word}.xml"), patch.as_bytes())?;
+        }
         let (update, factory) = match self.spec.variant.as_str() {
             "factory" => (false, true),
             "update+factory" => (true, true),
@@ -277,6 +280,11 @@ impl<'a> Generator<'a> {
         let files: Vec<(&str, String)> =
             layout::programmed(self.model).map(|(partition, key)| (partition.name, key)).collect();
         let mut operations = documents::operations(self.model, &files, &self.table_name, !self.is("no-boot-loader"));
+        if self.is("no-table")
+            && let Some(table) = self.model.range("MIBIB")
+        {
+            operations.retain(|operation| operation.start() != table.start);
+        }
         if self.is("overlap")
             && let Some(Operation::Program { file, start, pages }) = operations.get(2).cloned()
         {

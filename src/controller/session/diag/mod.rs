@@ -1,11 +1,15 @@
 //! The DIAG port: the one frame that sends a module into download mode, and conversations about its file system.
 
+mod collect;
 mod files;
+mod restore;
 mod talk;
 
 use std::time::Duration;
 
+pub use collect::Collected;
 pub use files::Tree;
+pub use restore::{Compared, Restored};
 pub use talk::{DiagFailure, DiagSession};
 
 use crate::controller::failure::SessionError;

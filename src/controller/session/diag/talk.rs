@@ -60,6 +60,9 @@ pub enum DiagFailure {
     /// The module has no file system that answers over DIAG.
     #[error("the module's file system does not answer over DIAG")]
     NoFileSystem,
+    /// There is more of something than of any module.
+    #[error("more {0} than any module has")]
+    TooMuch(&'static str),
 }
 
 impl DiagFailure {

@@ -34,24 +34,6 @@ impl Subsystem {
     }
 }
 
-/// What the module's file system can do ([`Efs::query`]). The order of the fields is general knowledge and was not
-/// checked against a real module.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct EfsLimits {
-    /// Longest name, in bytes.
-    pub name_bytes_max: u32,
-    /// Longest path, in bytes.
-    pub path_bytes_max: u32,
-    /// Longest chain of links.
-    pub links_max: u32,
-    /// Largest file, in bytes.
-    pub file_bytes_max: u32,
-    /// Most entries of a directory.
-    pub entries_max: u32,
-    /// Most mounted file systems.
-    pub mounts_max: u32,
-}
-
 /// An open file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct FileHandle(pub i32);
@@ -183,21 +165,6 @@ impl Efs {
         let words: [u32; 10] = [0x10_0000, 0x10_0000, 0x10_0000, 0x10_0000, 0x10_0000, 0x10_0000, 1, 1, 1, 0xffff_ffff];
         let body: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
         self.request("EFS hello", 0, &[&body], |_| Ok(Some(())))
-    }
-
-    /// Asks for the file system's limits.
-    #[must_use]
-    pub fn query(self) -> Request<EfsLimits> {
-        self.request("EFS query", 1, &[], |body| {
-            Ok(Some(EfsLimits {
-                name_bytes_max: body.count()?,
-                path_bytes_max: body.count()?,
-                links_max: body.count()?,
-                file_bytes_max: body.count()?,
-                entries_max: body.count()?,
-                mounts_max: body.count()?,
-            }))
-        })
     }
 
     /// Opens a file. An answer that is lost leaves the module with a file open that nobody knows.

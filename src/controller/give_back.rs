@@ -1,0 +1,232 @@
+//! Giving a unit its NV items and files back over DIAG, where its pages cannot be written: its bad blocks are not those
+//! of its backup any more, or there is no backup of its pages.
+//!
+//! This is the only place from which anything of a module is changed over DIAG. The chip tells its name in download mode
+//! only, so it is asked there just before, and what is written next is written to what comes up in its place.
+
+use std::sync::Arc;
+
+use super::backup::vault_failure;
+use super::edl::Bound;
+use super::failure::{Failure, RunError};
+use super::floor::Product;
+use super::restore::{Restorable, donor};
+use super::session::diag::{Compared, Restored};
+use super::work::Work;
+use super::xqcn::OverDiag;
+use crate::domain::{BackupKind, BackupRef, ChipId, Fact, FailureCode, Imei, Phase};
+use crate::hardware::DeviceRecord;
+use crate::protocol::at;
+use crate::protocol::diag::Mode;
+use crate::protocol::xqcn::{self, Owner, Xqcn};
+
+/// Differences that a message names.
+const DIFFERENCES_SHOWN: usize = 4;
+
+impl Work {
+    /// What of the unit's own the next flash restores; `None` where it is given back over DIAG after that flash instead.
+    pub(crate) async fn restorable(
+        &mut self,
+        device: &DeviceRecord,
+        product: &Product,
+        bound: &Bound,
+        backup: &BackupRef,
+    ) -> Result<Option<Restorable>, RunError> {
+        if backup.kind == BackupKind::Xqcn {
+            self.repair.over_diag = Some(backup.clone());
+            return Ok(None);
+        }
+        let failure = match self.prepare_restore(device, product, bound, backup).await {
+            Err(RunError::Failed(failure)) if failure.code == FailureCode::RestoreBadBlocks => failure,
+            other => return other.map(Some),
+        };
+        let Some(own) = self.own_over_diag(backup.chip, backup.imei).await? else { return Err(failure.into()) };
+        tracing::warn!(detail = failure.detail, "its pages cannot be restored; its own is given back over DIAG");
+        self.draft.update(|record| {
+            let said = format!("given back over DIAG: {}", failure.detail);
+            let before = std::mem::take(&mut record.detail);
+            record.detail = if before.is_empty() { said } else { format!("{before}; {said}") };
+        });
+        self.repair.over_diag = Some(own);
+        Ok(None)
+    }
+
+    /// The backup over DIAG that this unit may be given back: of this run, or else the best one in the vault that the
+    /// ledger knows.
+    pub(crate) async fn own_over_diag(&self, chip: ChipId, imei: Imei) -> Result<Option<BackupRef>, RunError> {
+        if let Some(own) = self.over_diag.stored_of(chip, imei) {
+            return Ok(Some(own.clone()));
+        }
+        let recorded = self.floor.ledger.backups_of(chip).await?;
+        let vault = Arc::clone(&self.floor.vault);
+        let search = move || vault.best_for(chip, BackupKind::Xqcn, |backup| recorded.contains(&backup.id));
+        let found = tokio::task::spawn_blocking(search)
+            .await
+            .map_err(|error| Failure::new(FailureCode::Internal, error.to_string()))?
+            .map_err(vault_failure)?;
+        Ok(found.filter(|backup| backup.imei == imei))
+    }
+
+    /// Writes a backup over DIAG to the module in normal mode that it was read from, and starts it anew. Repeating it does
+    /// no harm: what was written before is written again.
+    pub(crate) async fn restore_xqcn(
+        &mut self,
+        device: DeviceRecord,
+        product: &Product,
+        backup: &BackupRef,
+    ) -> Result<DeviceRecord, RunError> {
+        let Some(chip) = self.draft.record().chip else {
+            return Err(Failure::new(FailureCode::Internal, "a restore of an unknown chip").into());
+        };
+        if backup.chip != chip {
+            return Err(donor(backup.id, backup.chip, chip).into());
+        }
+        let content = self.load_own(backup, product).await?;
+        let device = self.ask_whose(device, product, backup).await?;
+        self.enter(Phase::Flash);
+        if !matches!(&self.over_diag, OverDiag::Stored(known) if known.id == backup.id) {
+            self.append(Fact::BackupChosen { run: self.run(), backup: backup.clone() }).await?;
+            self.over_diag = OverDiag::Stored(backup.clone());
+        }
+        self.append(Fact::RestoreIntent { run: self.run(), chip, backup: backup.id, ranges: Vec::new() }).await?;
+        self.draft.set_changed();
+        self.draft.update(|record| {
+            record.flags.repaired = true;
+            record.backup = Some(backup.id);
+        });
+        let restored = self.write_over_diag(&device, product, &content).await?;
+        tracing::info!(items = restored.items, files = restored.files, refused = restored.refused.len(), "given back");
+        let device = self.start_restored(&device, product).await?;
+        let device = self.compare_started(device, product, &content).await?;
+        self.append(Fact::Restored { run: self.run(), backup: backup.id, bytes: backup.bytes }).await?;
+        Ok(device)
+    }
+
+    /// The content of a backup, verified as when it was made.
+    async fn load_own(&self, backup: &BackupRef, product: &Product) -> Result<Xqcn, Failure> {
+        let expected = self.expected();
+        if expected.imei != Some(backup.imei) {
+            let said = expected.imei_text;
+            let detail = format!("backup {} is of IMEI {}, this unit has {said}", backup.id.short(), backup.imei);
+            return Err(Failure::new(FailureCode::BackupOfAnother, detail));
+        }
+        let owner = Owner { imei: backup.imei, calibration: expected.calibration };
+        let (vault, wanted, profile) = (Arc::clone(&self.floor.vault), backup.clone(), Arc::clone(&product.profile));
+        let load = move || {
+            let bytes = vault.load_xqcn(&wanted).map_err(vault_failure)?;
+            let invalid = |reason: String| Failure::new(FailureCode::BackupInvalid, reason);
+            let content = xqcn::read(&bytes).map_err(|error| invalid(error.to_string()))?;
+            xqcn::check(&content, profile.family, &profile.manifest, &owner)
+                .map_err(|error| invalid(error.to_string()))?;
+            Ok(content)
+        };
+        tokio::task::spawn_blocking(load)
+            .await
+            .unwrap_or_else(|error| Err(Failure::new(FailureCode::Internal, error.to_string())))
+    }
+
+    /// Asks a module once more who it is, in download mode and then over AT; gives the device it is in normal mode again.
+    async fn ask_whose(
+        &mut self,
+        device: DeviceRecord,
+        product: &Product,
+        backup: &BackupRef,
+    ) -> Result<DeviceRecord, Failure> {
+        let family = product.profile.family;
+        let (there, info) = self.reach_edl(&device, family, &product.profile.timeouts).await?;
+        let mut device = self.leave_probe(&there, product).await?;
+        if info.chip != backup.chip {
+            let detail = format!("chip {} where {} was", info.chip, backup.chip);
+            return Err(Failure::new(FailureCode::UnitSwapped, detail));
+        }
+        let mut at = self.open_started(&mut device, product).await?;
+        let deadline = at.now();
+        let said = match at.query(family.imei_command, deadline, at::imei_text).await {
+            Ok(said) => said.ok().and_then(|said| said.parse::<Imei>().ok()),
+            Err(error) => return Err(self.judge(error, &device.key, FailureCode::AtSilent).await),
+        };
+        match said {
+            Some(other) if other != backup.imei => {
+                let detail = format!("the module reports IMEI {other}, the backup is of {}", backup.imei);
+                Err(Failure::new(FailureCode::BackupOfAnother, detail))
+            }
+            _ => Ok(device),
+        }
+    }
+
+    /// Writes everything, compares it, and restarts the module; the latter also where it could not be written, because
+    /// nothing else leads out of the offline mode.
+    async fn write_over_diag(
+        &mut self,
+        device: &DeviceRecord,
+        product: &Product,
+        content: &Xqcn,
+    ) -> Result<Restored, Failure> {
+        let profile = Arc::clone(&product.profile);
+        let mut session = match self.open_diag(device, profile.family).await {
+            Ok(session) => session,
+            Err(failure) => return Err(self.judge_diag(failure, &device.key, FailureCode::RestoreDiffers).await),
+        };
+        let write = async {
+            let restored = session.restore(content, profile.family).await?;
+            let compared = Compared::Everything(&restored);
+            let different = session.differences(content, profile.family, &profile.manifest, compared).await?;
+            Ok((restored, different))
+        };
+        let written = self.floor.clock.timeout(profile.timeouts.xqcn, write).await;
+        // It may be gone before it has answered, and whether it restarts is seen on the bus.
+        let _answered_or_not = session.control(Mode::Reset).await;
+        drop(session);
+        let differs = |what: String| Failure::new(FailureCode::RestoreDiffers, what);
+        match written {
+            Ok(Ok((restored, different))) if different.is_empty() => Ok(restored),
+            Ok(Ok((_, different))) => Err(differs(words(&different))),
+            Ok(Err(failure)) => Err(self.judge_diag(failure, &device.key, FailureCode::RestoreDiffers).await),
+            Err(_) => Err(differs(format!("it was not written within {} s", profile.timeouts.xqcn.as_secs()))),
+        }
+    }
+
+    /// Waits until the module has restarted.
+    async fn start_restored(&mut self, device: &DeviceRecord, product: &Product) -> Result<DeviceRecord, Failure> {
+        self.enter(Phase::Reset);
+        if !self.await_gone(&device.key, product.profile.timeouts.reset).await && !self.cycle_power(&device.key).await {
+            return Err(Failure::new(FailureCode::NoReboot, "it does not restart after it was restored"));
+        }
+        self.await_normal(&device.key, product.profile.timeouts.boot).await
+    }
+
+    /// What was synchronised is there after a start. The rest may have been changed by it.
+    async fn compare_started(
+        &mut self,
+        mut started: DeviceRecord,
+        product: &Product,
+        content: &Xqcn,
+    ) -> Result<DeviceRecord, Failure> {
+        let profile = Arc::clone(&product.profile);
+        drop(self.open_started(&mut started, product).await?);
+        let compare = async {
+            let mut session = self.open_diag(&started, profile.family).await?;
+            session.differences(content, profile.family, &profile.manifest, Compared::Required).await
+        };
+        let different = match self.floor.clock.timeout(profile.timeouts.xqcn, compare).await {
+            Ok(Ok(different)) => different,
+            Ok(Err(failure)) => {
+                return Err(self.judge_diag(failure, &started.key, FailureCode::RestoreDiffers).await);
+            }
+            Err(_) => vec!["it was not read in time".to_owned()],
+        };
+        match different.is_empty() {
+            true => Ok(started),
+            false => Err(Failure::new(FailureCode::RestoreDiffers, format!("after a start: {}", words(&different)))),
+        }
+    }
+}
+
+/// The first of several things, and how many more there are.
+fn words(different: &[String]) -> String {
+    let shown = &different[..different.len().min(DIFFERENCES_SHOWN)];
+    match different.len() - shown.len() {
+        0 => shown.join(", "),
+        more => format!("{}, and {more} more", shown.join(", ")),
+    }
+}

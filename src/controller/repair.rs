@@ -1,0 +1,127 @@
+//! A unit whose EFS was lost in our own hands gets it back from the backup of this very run, always.
+//!
+//! The whole plan is done again, from its first operation, and the EFS is written while the boot loader is erased: so a
+//! restore that is cut off leaves the module in download mode, its run open, and is done again like every interrupted
+//! flash.
+
+use super::diagnose::{evidence, is_cured_by_restore};
+use super::edl::fits;
+use super::failure::{Failure, RunError};
+use super::floor::Product;
+use super::verify::Verdict;
+use super::work::Work;
+use crate::domain::{BackupRef, Blame, Diagnosis, FailureCode, Identity};
+use crate::hardware::{DeviceMode, DeviceRecord};
+use crate::ledger::OpenRun;
+use crate::protocol::sahara::ChipInfo;
+
+/// Restores of an EFS that was lost in our own hands, in one run.
+const OWN_RESTORES_MAX: u32 = 1;
+
+/// What a run relies on, and does, to have a unit's own EFS back.
+#[derive(Debug, Default)]
+pub(crate) struct Repair {
+    /// The backup that makes it permissible to change the unit: of this run, or an earlier one that it has chosen.
+    pub(crate) backup: Option<BackupRef>,
+    /// Whether the next flash restores it.
+    pub(crate) is_due: bool,
+    /// The backup that is given back over DIAG once the module has started, in place of its pages.
+    pub(crate) over_diag: Option<BackupRef>,
+    /// How often it was restored.
+    pub(crate) restores: u32,
+    /// How often it may be, where the profile says so.
+    pub(crate) budget: Option<u32>,
+    /// What the unit said of itself when it was well, where that is not what it said on arrival.
+    pub(crate) expected: Option<Identity>,
+}
+
+impl Repair {
+    /// Of an interrupted run: a restore that was announced is done again, whatever of it was done.
+    pub(crate) fn of_open(open: &OpenRun) -> Self {
+        Self {
+            backup: Some(open.backup.clone()),
+            is_due: open.restoring,
+            restores: u32::from(open.restoring),
+            ..Self::default()
+        }
+    }
+
+    /// From now on the unit's EFS comes from that backup, with what its module said of itself then.
+    pub(crate) fn use_backup(&mut self, backup: BackupRef, expected: Identity) {
+        self.backup = Some(backup);
+        self.expected = Some(expected);
+        self.is_due = true;
+        self.restores = 1;
+    }
+}
+
+impl Work {
+    /// All checks after every boot, with as many restores in between as are permitted.
+    pub(crate) async fn prove(
+        &mut self,
+        mut device: DeviceRecord,
+        product: &Product,
+        info: &ChipInfo,
+    ) -> Result<Verdict, RunError> {
+        loop {
+            let failure = match self.verify_boots(device, product).await {
+                Err(RunError::Failed(failure)) => failure,
+                other => return other,
+            };
+            let now = self.draft.record().after.unwrap_or_default();
+            if !self.draft.is_changed() || !is_cured_by_restore(failure.code, &now) {
+                return Err(failure.into());
+            }
+            let checks = &product.profile.checks;
+            let evidence = evidence(checks, Some(&self.expected()), &now);
+            if let Some(condition) = evidence.condition(checks.cfun) {
+                let boot = self.draft.record().boots_verified + 1;
+                self.note_diagnosis(Diagnosis { boot, condition, evidence }).await?;
+            }
+            let budget = self.repair.budget.unwrap_or(OWN_RESTORES_MAX);
+            if self.repair.restores >= budget.max(OWN_RESTORES_MAX) {
+                let detail = format!("{}; also after its own backup was restored", failure.detail);
+                return Err(Failure::new(failure.code, detail).into());
+            }
+            device = self.restore_own(&failure, product, info).await?;
+        }
+    }
+
+    /// Flashes the module again, with the EFS of this run's backup.
+    async fn restore_own(
+        &mut self,
+        lost: &Failure,
+        product: &Product,
+        info: &ChipInfo,
+    ) -> Result<DeviceRecord, RunError> {
+        let said = format!("{} after the flash: {}", lost.code, lost.detail);
+        tracing::warn!(code = %lost.code, detail = lost.detail, "its own backup is restored");
+        self.repair.is_due = true;
+        self.repair.restores += 1;
+        self.draft.update(|record| {
+            record.boots_verified = 0;
+            record.detail = format!("its own backup was restored: {said}");
+        });
+        let Some((device, DeviceMode::Normal(family))) = self.device() else {
+            let detail = format!("{said}; then it left before it was repaired");
+            return Err(Failure::new(FailureCode::Unplugged, detail).into());
+        };
+        let reached = self.reach_edl(&device, family, &product.profile.timeouts).await;
+        let (device, found) = match reached {
+            Ok(reached) => reached,
+            Err(failure) if failure.code.blame() != Blame::Unit => return Err(failure.into()),
+            // What it failed for is still the reason.
+            Err(failure) => {
+                let detail = format!("{}; then: {} {}", lost.detail, failure.code, failure.detail);
+                return Err(Failure::new(lost.code, detail).into());
+            }
+        };
+        if found.chip != info.chip {
+            self.send_back(&device.key, product.profile.timeouts.boot).await;
+            let detail = format!("chip {} where {} was", found.chip, info.chip);
+            return Err(Failure::new(FailureCode::UnitSwapped, detail).into());
+        }
+        fits(&found, product)?;
+        self.write(device, &found, product).await
+    }
+}

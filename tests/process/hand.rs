@@ -1,0 +1,66 @@
+//! `backup` and `restore`, of a module that an earlier process left in its slot.
+
+use serde_json::Value;
+use stationmaster::domain::{Fact, Outcome};
+use stationmaster::host::OsDisk;
+use stationmaster::ledger;
+
+use crate::place::{Place, alone};
+use crate::serve::Served;
+
+/// A line with a module in the first slot and in no other.
+fn left(place: &Place) {
+    let mut served = Served::start(place, "sim serve stations/demo.yaml --usbip 127.0.0.1:0 --units 1");
+    served.line();
+    served.until(0, |slot: &Value| slot["mode"] == "normal");
+    let ran = served.quit();
+    assert_eq!((ran.status, ran.err.as_str()), (Some(0), ""));
+}
+
+#[test]
+fn a_module_is_saved_and_restored_by_hand() {
+    let _alone = alone();
+    let place = Place::new();
+    // Small, so that it does not take long.
+    for profile in ["profiles/eg25-g.yaml", "profiles/rm500q-gl.yaml", "profiles/rm520n-gl.yaml"] {
+        let text = place.read(profile);
+        place.write(profile, text.replace("megabytes: 24", "megabytes: 2"));
+    }
+    left(&place);
+
+    let saved = place.run("backup stations/demo.yaml A1 --json");
+    assert_eq!(saved.status, Some(0), "{}{}", saved.out, saved.err);
+    let document: Value = serde_json::from_str(&saved.out).expect("exactly one JSON document");
+    let id = document["backup"]["id"].as_str().expect("its id").to_owned();
+    assert_eq!((document["schema"].as_str(), document["slot"].as_str()), (Some("backup/1"), Some("A1")));
+
+    let other = "0".repeat(64);
+    let refused = place.run(&format!("restore stations/demo.yaml A1 --backup {other}"));
+    assert_eq!(refused.status, Some(1), "{}{}", refused.out, refused.err);
+    assert!(refused.out.contains("BACKUP_MISSING"), "{}", refused.out);
+
+    let restored = place.run(&format!("restore stations/demo.yaml A1 --backup {id}"));
+    assert_eq!(restored.status, Some(0), "{}{}", restored.out, restored.err);
+    assert!(restored.out.contains("PASS repaired simulated"), "{}", restored.out);
+    assert!(restored.out.contains(&format!("restored by hand from backup {}", &id[..8])), "{}", restored.out);
+
+    let empty = place.run("restore stations/demo.yaml A2");
+    assert_eq!((empty.status, empty.out.as_str()), (Some(3), ""), "{}", empty.err);
+    assert!(empty.err.ends_with("error: slot A2 is empty\n"), "{}", empty.err);
+
+    let mut ends = Vec::new();
+    let mut intents = 0;
+    ledger::read_all(&OsDisk::new(), &place.path("state/demo/ledger"), |entry| match entry.fact {
+        Fact::RunFinished(record) => ends.push((record.outcome, record.flags.repaired)),
+        Fact::RestoreIntent { backup, .. } => {
+            assert_eq!(backup.to_string(), id);
+            intents += 1;
+        }
+        _ => {}
+    })
+    .expect("an unbroken ledger");
+    assert_eq!(ends, [(Outcome::Aborted, false), (Outcome::Held, false), (Outcome::Pass, true)]);
+    assert_eq!(intents, 1);
+    let verified = place.run("verify --station stations/demo.yaml");
+    assert_eq!(verified.status, Some(0), "{}{}", verified.out, verified.err);
+}

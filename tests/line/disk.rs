@@ -3,6 +3,7 @@
 //! What may still happen to a module is sharply defined: the one erase or write that it had accepted when the call
 //! failed may end; no further one is sent.
 
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -134,7 +135,7 @@ async fn each_call(part: u64, parts: u64) {
         cases += 1 + others.len();
         call += parts;
     }
-    println!("calls {} and every {parts}th up to {call}: {cases} failures", 1 + part);
+    let _closed = writeln!(std::io::stderr(), "calls {} and every {parts}th up to {call}: {cases} failures", 1 + part);
     assert!(call > 80, "a run makes more than {call} calls");
 }
 

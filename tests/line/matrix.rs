@@ -247,15 +247,18 @@ async fn matrix(model: &str, profile: &str, part: usize) {
         }
     }
     let seed = bench.station.simulation.as_ref().expect("simulated").seed;
-    println!(
-        "{model}, part {}: {} destructive commands x 4 = {} cells, {} interruptions of {} units; seeds: modules {seed}, \
-         factory 1, controller 2; {:.1} s",
-        part + 1,
-        of_part.len(),
-        4 * of_part.len(),
-        cuts.values().sum::<usize>(),
-        rows.len(),
-        began.elapsed().as_secs_f64()
+    let _closed = std::io::Write::write_fmt(
+        &mut std::io::stderr(),
+        format_args!(
+            "{model}, part {}: {} destructive commands x 4 = {} cells, {} interruptions of {} units; seeds: modules {seed}, \
+         factory 1, controller 2; {:.1} s\n",
+            part + 1,
+            of_part.len(),
+            4 * of_part.len(),
+            cuts.values().sum::<usize>(),
+            rows.len(),
+            began.elapsed().as_secs_f64()
+        ),
     );
     let name = profile.trim_end_matches(".yaml");
     let head = json!({

@@ -262,7 +262,10 @@ fn all_that_the_package_installs_exists_or_is_made() {
             let mut shells = shells.trim_end_matches("; do").split(' ');
             assert!(shells.any(|one| one == shell), "{from}: scripts/package does not make it");
         } else if from == "target/package/changelog.gz" {
-            assert!(script.contains("CHANGELOG.md >\"$made/changelog.gz\""), "{from}: scripts/package does not make it");
+            assert!(
+                script.contains("CHANGELOG.md >\"$made/changelog.gz\""),
+                "{from}: scripts/package does not make it"
+            );
         } else if let Some(page) = from.strip_prefix("target/package/") {
             assert!(!files(made.path(), page).is_empty(), "{from}: nothing makes it");
         } else if from != "target/release/stationmaster" {

@@ -1,7 +1,7 @@
-//! A disk after whose n-th line of ledger the process ends, as if it had been killed.
+//! A disk after whose n-th line of ledger the process ends, as if it had been killed, or on which there is no room then.
 //!
-//! For proving from outside, with the real binary, that a crash between any two facts loses nothing. The line is
-//! durable when the process ends.
+//! For proving from outside, with the real binary, that a crash between any two facts loses nothing, and what a full disk
+//! does. The last line is durable when the process ends; a full disk has room again once the reserve is given up.
 
 use std::io;
 use std::path::Path;
@@ -10,16 +10,26 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::host::{AppendFile, Disk, Entry, Hold, LockGuard, ReadAt, WriteAt};
 
+/// What happens after the last line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum After {
+    /// The process ends.
+    Death,
+    /// No further line has room.
+    Full,
+}
+
 /// The disk below, with a counter.
 #[derive(Debug)]
 pub(crate) struct CrashDisk {
     below: Arc<dyn Disk>,
     left: Arc<AtomicU64>,
+    after: After,
 }
 
 impl CrashDisk {
-    pub(crate) fn new(below: Arc<dyn Disk>, lines: u64) -> Self {
-        Self { below, left: Arc::new(AtomicU64::new(lines.max(1))) }
+    pub(crate) fn new(below: Arc<dyn Disk>, lines: u64, after: After) -> Self {
+        Self { below, left: Arc::new(AtomicU64::new(lines.max(1))), after }
     }
 }
 
@@ -27,12 +37,21 @@ impl CrashDisk {
 struct CountedFile {
     below: Box<dyn AppendFile>,
     left: Arc<AtomicU64>,
+    after: After,
 }
 
 impl AppendFile for CountedFile {
     fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
         // Line by line, so that a group of facts can be cut in the middle, too.
         for line in bytes.split_inclusive(|byte| *byte == b'\n') {
+            if self.after == After::Full {
+                let less = |left: u64| left.checked_sub(1);
+                if self.left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, less).is_err() {
+                    return Err(io::Error::new(io::ErrorKind::StorageFull, "planned: no space left"));
+                }
+                self.below.append(line)?;
+                continue;
+            }
             self.below.append(line)?;
             if line.ends_with(b"\n") && self.left.fetch_sub(1, Ordering::SeqCst) == 1 {
                 self.below.sync()?;
@@ -75,7 +94,10 @@ impl Disk for CrashDisk {
     fn append(&self, path: &Path) -> io::Result<Box<dyn AppendFile>> {
         let below = self.below.append(path)?;
         let is_ledger = path.extension().is_some_and(|extension| extension == "jsonl");
-        if is_ledger { Ok(Box::new(CountedFile { below, left: Arc::clone(&self.left) })) } else { Ok(below) }
+        if !is_ledger {
+            return Ok(below);
+        }
+        Ok(Box::new(CountedFile { below, left: Arc::clone(&self.left), after: self.after }))
     }
 
     fn replace(&self, path: &Path, bytes: &[u8], public: bool) -> io::Result<()> {
@@ -103,6 +125,9 @@ impl Disk for CrashDisk {
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {
+        if self.after == After::Full && path.ends_with("reserve") {
+            self.left.store(u64::MAX, Ordering::SeqCst);
+        }
         self.below.remove(path)
     }
 

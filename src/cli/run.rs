@@ -7,15 +7,16 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use super::crash::{After, CrashDisk};
 use super::display::{Display, final_table};
 use super::line::Line;
 use super::projections::{Audience, Projections};
 use super::{Status, complain, prepare, print, print_json, signal};
 use crate::config::{HardwareKind, Station};
-use crate::controller::{Controller, Handle, Parts, Product};
-use crate::domain::BatchId;
+use crate::controller::{Controller, End, Handle, Parts, Product};
+use crate::domain::{BatchId, FailureCode, Phase, RunState};
 use crate::host::{Clock, Disk, OsDisk, Random};
-use crate::ledger::{IndexPlace, Ledger, LedgerError, WriterMode};
+use crate::ledger::{IndexPlace, Ledger, LedgerError, OpenRun, WriterMode};
 use crate::metrics::Metrics;
 use crate::report::{Recorded, Summary};
 use crate::web::{self, Hosts, WebState};
@@ -56,6 +57,9 @@ pub(crate) struct RunArguments {
     /// End the process abruptly after this many lines of the ledger were written: for proving what a crash leaves
     #[arg(long, value_name = "N", hide = true)]
     crash_after: Option<u64>,
+    /// The disk has no room after this many lines of the ledger: for proving what a full disk does
+    #[arg(long, value_name = "N", hide = true, conflicts_with = "crash_after")]
+    full_after: Option<u64>,
 }
 
 /// Most units that a batch may be asked to have.
@@ -140,9 +144,10 @@ fn prepare_run(arguments: &RunArguments, station: Station) -> Result<Prepared, F
             format!("B-{digits}").parse().map_err(|error| Failed::Refused(format!("error: {error}")))?
         }
     };
-    let disk: Arc<dyn Disk> = match arguments.crash_after {
-        Some(lines) => Arc::new(super::crash::CrashDisk::new(os, lines)),
-        None => os,
+    let disk: Arc<dyn Disk> = match (arguments.crash_after, arguments.full_after) {
+        (Some(lines), _) => Arc::new(CrashDisk::new(os, lines, After::Death)),
+        (None, Some(lines)) => Arc::new(CrashDisk::new(os, lines, After::Full)),
+        (None, None) => os,
     };
     disk.create_dir_all(&state)
         .map_err(|error| Failed::Stuck(format!("{}: {}", state.display(), prepare::no_directory(&error))))?;
@@ -227,18 +232,29 @@ async fn work(arguments: &RunArguments, prepared: Prepared, listener: Option<Tcp
         }
     };
     let handle = controller.handle();
+    for line in interrupted(&ledger).await? {
+        complain(line);
+    }
     let display = Display::start(handle.slots(), left, arguments.json);
     let audience = Audience { handle: handle.clone(), operator: line.operator(), records: display.records() };
     let following = projections.follow(ledger.clone(), audience);
-    let signals = tokio::spawn(obey_signals(handle));
+    let signals = tokio::spawn(obey_signals(handle.clone()));
     let ended = controller.run().await;
     signals.abort();
     let reported = following.finish().await;
     traces.finish(&ledger).await;
     display.finish().await;
     line.stop();
-    ended?;
-    let status = conclude(arguments, &ledger, &batch, &reports).await?;
+    let ended = ended?;
+    let mut status = conclude(arguments, &ledger, &batch, &reports).await?;
+    if ended == End::DiskFailed {
+        let why = handle.disk_failure().unwrap_or_default();
+        complain(format!(
+            "error: the disk failed, and nothing new was begun: {why}\nhelp: what was under way is recorded; make room \
+             on the disk, or replace it, and run the station again"
+        ));
+        status = Status::Stuck;
+    }
     if let Some(server) = server {
         let real = Clock::real();
         tokio::select! {
@@ -321,6 +337,26 @@ pub(super) async fn obey_signals(handle: Handle) {
             handle.stop_now();
         }
     }
+}
+
+/// What an earlier controller left interrupted: a line for each, of whatever batch, for whoever looks for the units.
+async fn interrupted(ledger: &Ledger) -> Result<Vec<String>, LedgerError> {
+    let line = |open: OpenRun| {
+        let (code, phase) = match &open.interruption {
+            Some(interruption) => (interruption.code, interruption.phase),
+            None => (FailureCode::ControllerDied, Phase::Flash),
+        };
+        format!(
+            "interrupted: {} IMEI {}, last in slot {}, batch {}, in {phase}: {code}\n    {}",
+            open.identity_before.model,
+            open.imei,
+            open.slot,
+            open.batch,
+            code.advice()
+        )
+    };
+    let open = ledger.open_runs().await?;
+    Ok(open.into_iter().filter(|open| open.state == RunState::Interrupted).map(line).collect())
 }
 
 /// The result, computed from the ledger alone.

@@ -154,6 +154,7 @@ impl Work {
             return Err(Failure::new(FailureCode::ImeiDuplicate, detail).into());
         }
         self.check_stop()?;
+        self.floor.halt.check()?;
         let summary = bound.plan.summary();
         let guarded = guarded_ranges(product, bound)?;
         let safe = |range: &PageRange| !guarded.iter().any(|guarded| guarded.overlaps(*range));
@@ -256,5 +257,6 @@ pub(crate) async fn stored_table(
 }
 
 pub(crate) fn vault_failure(error: VaultError) -> Failure {
-    Failure::new(error.code(), error.to_string())
+    let is_of_disk = matches!(error, VaultError::Disk { .. });
+    Failure { is_of_disk, ..Failure::new(error.code(), error.to_string()) }
 }

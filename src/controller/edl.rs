@@ -93,6 +93,9 @@ impl Work {
                 Err(error) => return Err(self.judge(error, &device.key, FailureCode::EdlNotEntered).await),
             }
             if self.device().is_none_or(|(now, _)| now.key != device.key) {
+                if was_asked && !self.draft.is_changed() {
+                    self.floor.visits.sent_to_edl(self.slot);
+                }
                 return Err(Failure::new(FailureCode::Unplugged, "it left and did not come back in download mode"));
             }
         }
@@ -153,7 +156,7 @@ impl Work {
         Err(Failure::new(FailureCode::SaharaNoHello, "a programmer of an earlier session does not let go"))
     }
 
-    async fn open_sahara(
+    pub(crate) async fn open_sahara(
         &mut self,
         device: &DeviceRecord,
         interface: u8,
@@ -249,15 +252,11 @@ async fn unchanged_programmer(product: &Product) -> Result<Vec<u8>, Failure> {
     let package = std::sync::Arc::clone(&product.package);
     let read = move || {
         let changed = |key: &str| Failure::new(FailureCode::PackageChanged, key);
-        if let Some(image) = package.images().find(|image| !image.is_unchanged()) {
-            return Err(changed(&image.key));
-        }
+        unchanged(&package)?;
         let programmer = package.programmer();
         let length = usize::try_from(programmer.bytes).map_err(|_| changed(&programmer.key))?;
         let mut bytes = vec![0; length];
-        programmer
-            .read_exact_at(&mut bytes, 0)
-            .map_err(|error| Failure::new(FailureCode::PackageChanged, format!("{}: {error}", programmer.key)))?;
+        programmer.read_exact_at(&mut bytes, 0).map_err(|error| unreadable(&programmer.key, &error))?;
         if Sha256Digest::of(&bytes) != programmer.sha256 {
             return Err(changed(&programmer.key));
         }
@@ -266,6 +265,28 @@ async fn unchanged_programmer(product: &Product) -> Result<Vec<u8>, Failure> {
     tokio::task::spawn_blocking(read)
         .await
         .unwrap_or_else(|error| Err(Failure::new(FailureCode::Internal, error.to_string())))
+}
+
+/// Whether no file of the package is another one than the one that was hashed.
+pub(crate) fn unchanged(package: &Package) -> Result<(), Failure> {
+    for image in package.images() {
+        match image.is_unchanged() {
+            Ok(true) => {}
+            Ok(false) => return Err(Failure::new(FailureCode::PackageChanged, &image.key)),
+            Err(error) => return Err(unreadable(&image.key, &error)),
+        }
+    }
+    Ok(())
+}
+
+/// What it means that a file of the package cannot be read: where it ends too early it was changed, else the disk is at
+/// fault.
+pub(crate) fn unreadable(key: &str, error: &std::io::Error) -> Failure {
+    let code = match error.kind() {
+        std::io::ErrorKind::UnexpectedEof => FailureCode::PackageChanged,
+        _ => FailureCode::DiskFailed,
+    };
+    Failure::new(code, format!("{key}: {error}"))
 }
 
 /// Whether the package's programmer is for this chip.

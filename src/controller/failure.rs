@@ -19,11 +19,14 @@ pub(crate) enum RunError {
 pub(crate) struct Failure {
     pub(crate) code: FailureCode,
     pub(crate) detail: String,
+    /// Whether it is the station's disk that failed, and not what lies on it.
+    pub(crate) is_of_disk: bool,
 }
 
 impl Failure {
     pub(crate) fn new(code: FailureCode, detail: impl AsRef<str>) -> Self {
-        Self { code, detail: printable(detail.as_ref(), 4 * limits::DEVICE_TEXT_CHARS_MAX) }
+        let is_of_disk = code == FailureCode::DiskFailed;
+        Self { code, detail: printable(detail.as_ref(), 4 * limits::DEVICE_TEXT_CHARS_MAX), is_of_disk }
     }
 }
 
@@ -64,11 +67,14 @@ pub(crate) fn ending(code: FailureCode, phase: Phase, changed: bool) -> Ending {
     use FailureCode as C;
     match code {
         C::Unplugged | C::HubLost | C::Stopped | C::UnitSwapped if changed => Ending::Interrupted,
-        C::Internal | C::DiskFailed if changed => Ending::Interrupted,
-        C::Unplugged | C::HubLost | C::Stopped => Ending::Finished(Outcome::Aborted),
+        C::Internal | C::DiskFailed | C::ControllerDied if changed => Ending::Interrupted,
+        // A station whose disk fails stops; the unit comes again once it works.
+        C::Unplugged | C::HubLost | C::Stopped | C::DiskFailed => Ending::Finished(Outcome::Aborted),
         // Nothing was written in this pass: it goes on once the package is what it was.
         C::PackageChanged if changed && phase < Phase::Flash => Ending::Interrupted,
-        C::PortBusy | C::UsbError | C::Internal | C::DiskFailed | C::PackageChanged => Ending::Finished(Outcome::Error),
+        C::PortBusy | C::UsbError | C::Internal | C::ControllerDied | C::PackageChanged => {
+            Ending::Finished(Outcome::Error)
+        }
         // Also of a unit that was not changed: there is nothing left that would repair it.
         C::EfsLostNoBackup | C::RestoreBadBlocks | C::RestoreDiffers => Ending::Finished(Outcome::Fail),
         C::EdlSilent if changed => Ending::Finished(Outcome::Error),
@@ -139,6 +145,8 @@ mod tests {
         assert_eq!(ending(FailureCode::PackageChanged, Phase::Flash, true), Ending::Finished(Outcome::Error));
         assert_eq!(ending(FailureCode::PackageChanged, Phase::Load, true), Ending::Interrupted);
         assert_eq!(ending(FailureCode::PackageChanged, Phase::Load, false), Ending::Finished(Outcome::Error));
+        assert_eq!(ending(FailureCode::DiskFailed, Phase::Backup, false), Ending::Finished(Outcome::Aborted));
+        assert_eq!(ending(FailureCode::DiskFailed, Phase::Flash, true), Ending::Interrupted);
     }
 
     #[test]

@@ -12,9 +12,10 @@ use sha2::{Digest, Sha256};
 
 use super::backup::Authority;
 use super::board::Progress;
-use super::edl::Bound;
+use super::edl::{Bound, unchanged, unreadable};
 use super::failure::{Failure, RunError, SessionError};
 use super::floor::Product;
+use super::halt::Halt;
 use super::restore::{RestoreAuthority, RestorePart};
 use super::session::firehose::{Firehose, failure};
 use super::work::{Edl, Work};
@@ -104,6 +105,7 @@ impl Work {
             geometry: bound.plan.geometry,
             progress: self.progress(total_bytes),
             clock: &self.floor.clock,
+            halt: &self.floor.halt,
         }
     }
 
@@ -151,10 +153,7 @@ impl Work {
             }
         }
         // Last chance: a package that changed underneath leaves the module in download mode, not half new.
-        if let Some(image) = product.package.images().find(|image| !image.is_unchanged()) {
-            return Err(Failure::new(FailureCode::PackageChanged, image.key.clone()).into());
-        }
-        Ok(())
+        Ok(unchanged(&product.package)?)
     }
 
     async fn write_boot_loader(
@@ -215,6 +214,7 @@ struct Writing<'a> {
     geometry: Geometry,
     progress: Progress<'a>,
     clock: &'a crate::host::Clock,
+    halt: &'a Halt,
 }
 
 impl Writing<'_> {
@@ -233,6 +233,7 @@ impl Writing<'_> {
         let xml = command::erase(range, self.geometry, attributes).map_err(failure)?;
         let mut refusals = 0;
         loop {
+            self.halt.check()?;
             let answer = self.firehose.command(&xml, self.profile.timeouts.erase).await?;
             if answer.response.ack && !answer.error_logged {
                 return Ok(());
@@ -300,6 +301,7 @@ impl Writing<'_> {
         what: &str,
     ) -> Result<Result<(), Failure>, SessionError> {
         let xml = command::program(range, self.geometry, attributes).map_err(failure)?;
+        self.halt.check()?;
         let answer = self.firehose.command(&xml, self.profile.timeouts.configure).await?;
         if !answer.response.ack {
             return Ok(Err(refused(what, &answer.reason())));
@@ -415,9 +417,7 @@ impl Writing<'_> {
         while offset < total {
             let step = usize::try_from(total - offset).unwrap_or(usize::MAX).min(buffer.len());
             let real = usize::try_from(image.bytes.saturating_sub(offset)).unwrap_or(usize::MAX).min(step);
-            image
-                .read_exact_at(&mut buffer[..real], offset)
-                .map_err(|error| Failure::new(FailureCode::PackageChanged, format!("{}: {error}", image.key)))?;
+            image.read_exact_at(&mut buffer[..real], offset).map_err(|error| unreadable(&image.key, &error))?;
             buffer[real..step].fill(0);
             hasher.update(&buffer[..real]);
             for piece in buffer[..step].chunks(payload) {

@@ -8,17 +8,19 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::board::Board;
+use super::halt::Halt;
 use super::permits::Permits;
 use super::quota::Quota;
 use super::reconcile::SlotView;
 use super::restarts::Restarts;
 use super::stop::Stop;
+use super::visits::Visits;
 use crate::config::{Profile, Station};
-use crate::domain::{BatchId, RunId, RunState, Sha256Digest, SlotName};
+use crate::domain::{BatchId, ChipId, Family, Imei, RunId, RunState, Sha256Digest, SlotName};
 use crate::firmware::Package;
 use crate::hardware::{Bus, SlotPower};
 use crate::host::{Clock, Random};
-use crate::ledger::{Ledger, LedgerError};
+use crate::ledger::{Ledger, LedgerError, OpenRun};
 use crate::vault::Vault;
 
 /// A profile that is ready to run: with its package opened, or none where it only verifies.
@@ -62,6 +64,8 @@ pub(crate) struct Floor {
     pub(crate) permits: Permits,
     pub(crate) board: Board,
     pub(crate) stop: Stop,
+    pub(crate) halt: Halt,
+    pub(crate) visits: Visits,
     pub(crate) quota: Quota,
     pub(crate) active: Arc<ActiveRuns>,
     pub(crate) restarts: Restarts,
@@ -84,6 +88,19 @@ impl Floor {
     /// Whether a run is interrupted, of whichever unit.
     pub(crate) async fn has_interrupted(&self) -> Result<bool, LedgerError> {
         Ok(self.ledger.open_runs().await?.iter().any(|open| open.state == RunState::Interrupted))
+    }
+
+    /// Whether a module that says this IMEI may be one whose run is interrupted and which said another one before: a run
+    /// of its family is, and it was not asked for its chip yet, or its chip is such a run's.
+    pub(crate) async fn may_be_interrupted(&self, imei: Imei, family: &Family) -> Result<bool, LedgerError> {
+        let open = self.ledger.open_runs().await?;
+        let is_alike = |open: &&OpenRun| {
+            let product = self.product_named(&open.profile);
+            product.is_none_or(|product| product.profile.family.name == family.name)
+        };
+        let interrupted = open.iter().filter(|open| open.state == RunState::Interrupted).filter(is_alike);
+        let chips: Vec<ChipId> = interrupted.map(|open| open.chip).collect();
+        Ok(!chips.is_empty() && self.visits.chip_of(imei).is_none_or(|chip| chips.contains(&chip)))
     }
 
     /// The product of a run that was started earlier: by profile name, whatever the model says.

@@ -163,6 +163,7 @@ impl Work {
         content: &Xqcn,
     ) -> Result<Restored, Failure> {
         let profile = Arc::clone(&product.profile);
+        self.floor.halt.check()?;
         let mut session = match self.open_diag(device, profile.family).await {
             Ok(session) => session,
             Err(failure) => return Err(self.judge_diag(failure, &device.key, FailureCode::RestoreDiffers).await),
@@ -173,11 +174,20 @@ impl Work {
             let different = session.differences(content, profile.family, &profile.manifest, compared).await?;
             Ok((restored, different))
         };
-        let written = self.floor.clock.timeout(profile.timeouts.xqcn, write).await;
+        let written = tokio::select! {
+            biased;
+            () = self.floor.halt.until() => None,
+            written = self.floor.clock.timeout(profile.timeouts.xqcn, write) => Some(written),
+        };
         // It may be gone before it has answered, and whether it restarts is seen on the bus.
         let _answered_or_not = session.control(Mode::Reset).await;
         drop(session);
         let differs = |what: String| Failure::new(FailureCode::RestoreDiffers, what);
+        // Once the disk has failed nothing more is written; the run is interrupted, and the restore done again.
+        self.floor.halt.check()?;
+        let Some(written) = written else {
+            return Err(Failure::new(FailureCode::DiskFailed, "the restore was cut off"));
+        };
         match written {
             Ok(Ok((restored, different))) if different.is_empty() => Ok(restored),
             Ok(Ok((_, different))) => Err(differs(words(&different))),

@@ -14,6 +14,7 @@ mod failure;
 mod flash;
 mod floor;
 mod give_back;
+mod halt;
 mod identify;
 pub mod mapping;
 mod permits;
@@ -27,6 +28,7 @@ mod session;
 mod slot;
 mod stop;
 mod verify;
+mod visits;
 mod walk;
 mod work;
 mod xqcn;
@@ -39,21 +41,23 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::config::Station;
-use crate::domain::{BatchId, Fact, FailureCode, Outcome, RunId, Sha256Digest, SlotStatus};
+use crate::domain::{BatchId, Fact, FailureCode, Outcome, Phase, RunId, Sha256Digest, SlotStatus};
 use crate::hardware::{Bus, SlotPower};
 use crate::host::{Clock, Random};
-use crate::ledger::{Ledger, LedgerError, UnfinishedRun};
+use crate::ledger::{Ledger, LedgerError, OpenRun, UnfinishedRun};
 use crate::vault::Vault;
 
 use board::Board;
 use draft::Draft;
 use floor::{ActiveRuns, Floor};
+use halt::Halt;
 use permits::Permits;
 use quota::Quota;
 use reconcile::SlotView;
 use restarts::Restarts;
 use slot::Slot;
 use stop::Stop;
+use visits::Visits;
 
 pub(crate) use failure::SessionError;
 pub use floor::{Product, Task};
@@ -102,6 +106,9 @@ pub enum End {
     GaveUp,
     /// It was told to stop.
     Stopped,
+    /// The disk has failed or is full. What was under way is recorded, and nothing new was begun;
+    /// [`Handle::disk_failure`] says why.
+    DiskFailed,
 }
 
 /// What others may ask of a running controller. Cheap to clone.
@@ -126,6 +133,12 @@ impl Handle {
     /// Takes no further unit and lets running ones reach a safe point.
     pub fn stop_gently(&self) {
         self.floor.stop.gently();
+    }
+
+    /// Why the station's disk cannot be worked with any more, once that is so.
+    #[must_use]
+    pub fn disk_failure(&self) -> Option<String> {
+        self.floor.halt.reason()
     }
 
     /// Leaves everything as it is, to be resumed.
@@ -174,13 +187,9 @@ impl Controller {
                 profiles: digests(&parts.products),
             })
             .await?;
-        let interrupted: BTreeSet<RunId> = ledger
-            .open_runs()
-            .await?
-            .into_iter()
-            .filter(|open| open.batch == parts.batch)
-            .map(|open| open.run)
-            .collect();
+        let open = interrupted_before(ledger).await?;
+        let of_batch = open.iter().filter(|open| open.batch == parts.batch);
+        let interrupted: BTreeSet<RunId> = of_batch.map(|open| open.run).collect();
         let unfinished = ledger.unfinished_runs().await?;
         let finished = ledger.finished_in_batch(parts.batch.clone()).await?;
         let station = Arc::clone(&parts.station);
@@ -191,6 +200,8 @@ impl Controller {
             board: Board::new(station.slots.iter().map(|slot| slot.name.clone())),
             quota: Quota::new(parts.units, finished, interrupted),
             stop: Stop::default(),
+            halt: Halt::new(parts.ledger.health()),
+            visits: Visits::default(),
             active: Arc::new(ActiveRuns::default()),
             restarts: Restarts::new(unfinished),
             views: views.clone(),
@@ -208,7 +219,9 @@ impl Controller {
         });
         let mut slots = JoinSet::new();
         for (index, view) in views.into_iter().enumerate() {
-            slots.spawn(Slot::new(Arc::clone(&floor), index, view).work());
+            let name = &floor.station.slots[index].name;
+            let left = open.iter().rev().find(|open| open.slot == *name).map(|open| open.run);
+            slots.spawn(Slot::new(Arc::clone(&floor), index, view, left).work());
         }
         let mut reconciler = JoinSet::new();
         reconciler.spawn(reconcile::run(Arc::clone(&floor), senders));
@@ -233,6 +246,7 @@ impl Controller {
                 floor.stop.now();
                 Err(failed)
             }
+            () = floor.halt.until() => Ok(End::DiskFailed),
             () = floor.stop.until_gentle() => Ok(End::Stopped),
             end = Self::batch_end(&floor, self.wait) => Ok(end),
         };
@@ -248,7 +262,8 @@ impl Controller {
         let end = result?;
         close_unfinished(&floor).await?;
         floor.ledger.append(Fact::StationStopped { station: floor.station.name.clone() }).await?;
-        Ok(end)
+        // Also where that came while the last runs were ending.
+        Ok(if floor.halt.reason().is_some() { End::DiskFailed } else { end })
     }
 
     async fn first_failure(
@@ -289,6 +304,19 @@ impl Controller {
             }
         }
     }
+}
+
+/// The runs that are interrupted when a controller begins. What ended the one before without a word is said now, so that
+/// whoever follows the facts knows of every interruption.
+async fn interrupted_before(ledger: &Ledger) -> Result<Vec<OpenRun>, LedgerError> {
+    let open = ledger.open_runs().await?;
+    for open in open.iter().filter(|open| open.interruption.is_none()) {
+        let phase = if open.flashed.is_some() { Phase::Verify } else { Phase::Flash };
+        let detail = "the controller ended without a word".to_owned();
+        let code = FailureCode::ControllerDied;
+        ledger.append(Fact::RunInterrupted { run: open.run, phase, code, detail }).await?;
+    }
+    Ok(open)
 }
 
 fn digests(products: &[Product]) -> BTreeMap<String, (Sha256Digest, Sha256Digest)> {

@@ -33,6 +33,12 @@ impl SlotView {
             .find(|(_, mode)| !matches!(mode, DeviceMode::Foreign | DeviceMode::Unconfigured))
     }
 
+    /// A device in the slot that the host did not get as far as configuring, where there is no module besides.
+    pub(crate) fn half_enumerated(&self) -> Option<&DeviceRecord> {
+        let half = self.devices.iter().find(|device| matches!(device.mode(), DeviceMode::Unconfigured));
+        half.filter(|_| self.module().is_none())
+    }
+
     /// Whether that very enumeration is still there.
     pub(crate) fn has(&self, key: &DeviceKey) -> bool {
         self.devices.iter().any(|device| device.key == *key)

@@ -27,6 +27,10 @@ const RESUMES_MAX: u32 = 3;
 /// How often in a row a module may leave this slot before anything was changed, and is looked at again at once.
 const ABORTS_MAX: u32 = 3;
 
+/// How long a device may be without a configuration before its supply is cut, once: an enumeration takes less than a
+/// second, and one that the kernel has given up on is never tried again.
+const HALF_ENUMERATED_MAX: Duration = Duration::from_secs(8);
+
 /// How long a module that was left alone is left alone, unless something changes.
 const LEFT_ALONE: Duration = Duration::from_secs(30);
 
@@ -42,6 +46,8 @@ pub(crate) struct Slot {
     ends: u64,
     /// How many runs in a row ended here because their module left.
     aborted: u32,
+    /// Whether the supply of what is in the slot was cut already because it was not configured.
+    was_cycled: bool,
 }
 
 /// What to do with the slot after a walk.
@@ -55,8 +61,15 @@ enum Next {
 }
 
 impl Slot {
-    pub(crate) fn new(floor: Arc<Floor>, index: usize, view: watch::Receiver<SlotView>) -> Self {
-        Self { floor, index, view, interrupted: None, had_place: false, ends: 0, aborted: 0 }
+    /// A slot; `interrupted` is the run that an earlier controller left interrupted here.
+    pub(crate) fn new(
+        floor: Arc<Floor>,
+        index: usize,
+        view: watch::Receiver<SlotView>,
+        interrupted: Option<RunId>,
+    ) -> Self {
+        let interrupted = interrupted.map(|run| (run, 0));
+        Self { floor, index, view, interrupted, had_place: false, ends: 0, aborted: 0, was_cycled: false }
     }
 
     /// Works until the station stops.
@@ -107,15 +120,29 @@ impl Slot {
 
     /// Waits for a module that can be worked on; `false` when the station stops first.
     async fn await_module(&mut self) -> bool {
-        let stop = self.floor.stop.clone();
+        let (stop, clock) = (self.floor.stop.clone(), self.floor.clock.clone());
         loop {
-            let (present, hub_lost) = {
+            let (present, hub_lost, is_empty, half) = {
                 let view = self.view.borrow_and_update();
-                (view.module().is_some(), view.hub_lost)
+                let half = view.half_enumerated().map(|device| device.key.clone());
+                (view.module().is_some(), view.hub_lost, view.devices.is_empty(), half)
             };
             if present {
+                self.was_cycled = false;
                 return !stop.is_gentle();
             }
+            if is_empty {
+                self.was_cycled = false;
+            }
+            self.forget_finished().await;
+            let half = half.filter(|_| !self.was_cycled);
+            let patience = async {
+                match &half {
+                    Some(_) => clock.sleep(HALF_ENUMERATED_MAX).await,
+                    None => std::future::pending().await,
+                }
+            };
+            let mut count = self.floor.quota.watch();
             let state = match (hub_lost, self.interrupted) {
                 (true, _) => SlotState::HubLost,
                 (false, Some(_)) => SlotState::Interrupted,
@@ -133,8 +160,37 @@ impl Slot {
                 changed = self.view.changed() => if changed.is_err() {
                     return false;
                 },
+                // The run that is waited for here may be finished in another slot.
+                _ = count.changed(), if self.interrupted.is_some() => {}
+                () = patience => if let Some(key) = half {
+                    self.restart_half(&key).await;
+                },
             }
         }
+    }
+
+    /// No longer waits for a run that was finished elsewhere.
+    async fn forget_finished(&mut self) {
+        let Some((run, _)) = self.interrupted else { return };
+        match self.floor.ledger.open_runs().await {
+            Ok(open) if !open.iter().any(|open| open.run == run) => self.interrupted = None,
+            _ => {}
+        }
+    }
+
+    /// Cuts the supply of what was enumerated and never configured, once, and waits until it is back as anything.
+    async fn restart_half(&mut self, key: &crate::hardware::DeviceKey) {
+        let name = &self.floor.station.slots[self.index].name;
+        tracing::warn!(slot = %name, "the module was enumerated and not configured; its supply is cut once");
+        let draft = self.draft();
+        if !self.work_on(&draft).cycle_power(key).await {
+            tracing::warn!(slot = %name, "the slot's supply could not be cut; the module must be put in again");
+        }
+        self.was_cycled = true;
+        let clock = self.floor.clock.clone();
+        let back = self.view.wait_for(|view| !view.devices.is_empty() && !view.has(key));
+        // Whether it came is seen by whoever looks next.
+        let _back = clock.timeout(crate::config::Timeouts::default().boot, back).await;
     }
 
     /// Waits until the slot has looked empty long enough; a re-enumeration is no removal.
@@ -287,6 +343,10 @@ impl Slot {
             let record = draft.record();
             let (run, batch, slot, identity) = (record.run, record.batch, record.slot, record.before);
             self.floor.ledger.append(Fact::RunStarted { run, batch, slot, chain, identity }).await?;
+        }
+        if failure.is_of_disk {
+            // Before anything is recorded: whoever writes to a module now does not begin another command.
+            self.floor.halt.because(&failure.detail);
         }
         match ending(failure.code, draft.phase(), draft.is_changed()) {
             Ending::Finished(outcome) => {

@@ -360,6 +360,22 @@ impl Work {
         }
     }
 
+    /// Restarts a module that offers a memory dump, through the protocol or else through its supply; as
+    /// [`Work::start_anew`].
+    pub(crate) async fn leave_dump(
+        &mut self,
+        device: &DeviceRecord,
+    ) -> Result<Option<(DeviceRecord, DeviceMode)>, Failure> {
+        let timeouts = self.timeouts_of_run();
+        let interface = device.interfaces.first().map(|interface| interface.number).unwrap_or_default();
+        if let Ok(mut session) = self.open_sahara(device, interface, &timeouts).await {
+            // Its hello is heard first, or it would be taken for the answer to the reset.
+            let _says_dump = session.contact().await;
+            self.edl = Edl::Sahara(Box::new(session));
+        }
+        self.start_anew(device, &timeouts).await
+    }
+
     /// Out of download mode again after only the chip was asked. Whether the module answers is for whoever looks at
     /// the slot next; the question was who it is.
     pub(crate) async fn send_back(&mut self, key: &DeviceKey, limit: Duration) {

@@ -119,7 +119,21 @@ impl Work {
         }
     }
 
+    /// A module that has crashed cannot be asked who it is. Where it may be one that was being worked on, it is started
+    /// again, once, and then asked.
     async fn walk_from_dump(&mut self, device: &DeviceRecord, may_begin: bool) -> Result<Verdict, Stopped> {
+        let was_sent = self.floor.visits.was_sent(self.slot);
+        if was_sent || self.has_leftover() || self.floor.has_interrupted().await? {
+            match self.leave_dump(device).await? {
+                Some((device, DeviceMode::Normal(family))) => {
+                    return Box::pin(self.walk_from_normal(device, family, may_begin)).await;
+                }
+                Some((device, DeviceMode::Edl { interface })) => {
+                    return Box::pin(self.walk_from_edl(device, interface, may_begin, true)).await;
+                }
+                _ => {}
+            }
+        }
         if !may_begin {
             return Err(Stopped::Left("the batch takes no further unit"));
         }
@@ -133,6 +147,8 @@ impl Work {
         family: &'static Family,
         may_begin: bool,
     ) -> Result<Verdict, Stopped> {
+        // Here it is, whatever was expected in this slot.
+        self.floor.visits.take_sent(self.slot);
         self.enter(Phase::Identify);
         let identified = self.identify(&device, family).await;
         let known = identified.as_ref().ok().and_then(|identity| identity.imei);
@@ -154,8 +170,12 @@ impl Work {
         {
             return Err(Stopped::Left("no profile of this station belongs to the unit's open run"));
         }
+        let may_be_another = match (known, &open) {
+            (Some(imei), None) => self.floor.may_be_interrupted(imei, family).await?,
+            _ => may_be_damaged(&identified) && self.floor.has_interrupted().await?,
+        };
         let mut asked = None;
-        if is_interrupted || (may_be_damaged(&identified) && self.floor.has_interrupted().await?) {
+        if is_interrupted || may_be_another {
             let timeouts = self.timeouts_for(family);
             self.draft.update(|record| record.before = identified.as_ref().ok().cloned());
             match self.reach_edl(&device, family, &timeouts).await {
@@ -164,7 +184,12 @@ impl Work {
                         let product = self.take_up(open, &there).await?;
                         return self.go_on(there, info, &product).await;
                     }
-                    None => asked = Some((there, info)),
+                    None => {
+                        if let Some(imei) = known {
+                            self.floor.visits.learn(imei, info.chip);
+                        }
+                        asked = Some((there, info));
+                    }
                 },
                 Err(failure) if is_interrupted && may_begin && !is_of_no_unit(failure.code) => {
                     self.begin(&device.key.chain, identified.ok()).await?;
@@ -311,9 +336,17 @@ impl Work {
         }
         let is_claimed =
             self.floor.restarts.knows(|run| run.claim.as_ref().is_some_and(|(chip, ..)| *chip == info.chip));
-        if is_claimed || self.has_leftover() {
+        let was_sent = self.floor.visits.take_sent(self.slot);
+        if is_claimed || was_sent || self.has_leftover() {
             // Its run had changed nothing: out of download mode, and from the start.
-            self.put_back(&timeouts).await?;
+            match self.put_back(&timeouts).await {
+                Ok(()) => {}
+                // Not the one that was only late.
+                Err(failure) if was_sent && failure.code == FailureCode::NoReboot => {
+                    tracing::warn!(detail = failure.detail, "it stays in download mode");
+                }
+                Err(failure) => return Err(failure.into()),
+            }
             if let Some((device, DeviceMode::Normal(family))) = self.device() {
                 return Box::pin(self.walk_from_normal(device, family, may_begin)).await;
             }

@@ -233,8 +233,10 @@ impl Work {
         }
     }
 
-    /// Gives the log lines of this walk the run they belong to.
+    /// Gives the log lines of this walk, and the slot on the board, the run they belong to.
     pub(crate) fn name_span(&self) {
+        let run = self.run();
+        self.floor.board.update(self.slot, |status| status.run = Some(run));
         tracing::Span::current().record("run", tracing::field::display(self.run()));
     }
 

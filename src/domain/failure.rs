@@ -245,8 +245,11 @@ failure_codes! {
         "A USB transfer failed although the module is still there.",
         "Check the slot's cable; if it happens again, lock the slot and call the technician.";
     DiskFailed = "DISK_FAILED", Station, false,
-        "The station's disk refused to store a backup.",
-        "Stop the line and call the technician: disk full or broken.";
+        "The station's disk failed: nothing that changes a module is begun any more.",
+        "Call the technician: disk full or broken. Modules that were being written are resumed afterwards.";
+    ControllerDied = "CONTROLLER_DIED", Station, false,
+        "The controller ended while the module was being changed.",
+        "Put the module into any slot; its run is finished there.";
     Internal = "INTERNAL", Station, false,
         "The controller itself failed in this slot.",
         "The slot goes on with the next module; send the log to the makers of the controller.";

@@ -217,6 +217,9 @@ pub const LEDGER_SEGMENT_BYTES: u64 = 16 * 1024 * 1024;
 pub const LEDGER_GROUP_BYTES: usize = 1024 * 1024;
 /// A file of the ledger longer than this, in bytes, was not written by the controller.
 pub const LEDGER_SEGMENT_BYTES_MAX: u64 = 4 * LEDGER_SEGMENT_BYTES;
+/// Room that is kept on the disk so that runs under way can be recorded when it is full, in bytes: a hundred records of
+/// finished runs.
+pub const LEDGER_RESERVE_BYTES: u64 = 1024 * 1024;
 /// Newest entries of the ledger that are kept in memory for those who follow it.
 pub const LEDGER_ENTRIES_KEPT: usize = 1024;
 /// Most entries given out by one read of the ledger.

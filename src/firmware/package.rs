@@ -42,10 +42,12 @@ impl Image {
     }
 
     /// Whether length and stamp are what they were when the file was hashed. A cheap sign, asked before each use; the
-    /// proof is the digest over what was sent. A disk that does not answer counts as a change.
-    #[must_use]
-    pub fn is_unchanged(&self) -> bool {
-        matches!((self.file.bytes(), self.file.stamp()), (Ok(bytes), Ok(stamp)) if bytes == self.bytes && stamp == self.stamp)
+    /// proof is the digest over what was sent.
+    ///
+    /// # Errors
+    /// Of the disk.
+    pub fn is_unchanged(&self) -> io::Result<bool> {
+        Ok(self.file.bytes()? == self.bytes && self.file.stamp()? == self.stamp)
     }
 
     pub(super) fn start(&self, bytes_max: u64) -> io::Result<Vec<u8>> {

@@ -4,6 +4,9 @@
 //! a name once its directory was; a failed fsync loses what it should have written, for good. Files that are
 //! written by offset stand for simulated flash: it is not this host's memory, and survives every crash of the host.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -51,6 +54,31 @@ struct State {
     failures: BTreeMap<u64, FailKind>,
     dead: bool,
     free: Option<u64>,
+    /// Bytes that all files together may have; `None`: no end.
+    room: Option<u64>,
+    /// What the call that failed last was.
+    failed: Option<Call>,
+    hook: Option<Hook>,
+}
+
+/// Somebody who is told of a failing call.
+struct Hook(Box<dyn FnOnce() + Send>);
+
+impl std::fmt::Debug for Hook {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Hook")
+    }
+}
+
+/// What a call does to the disk.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Call {
+    /// It only looks.
+    Look,
+    /// It writes, makes, names or removes something.
+    Write,
+    /// It makes something durable.
+    Sync,
 }
 
 /// A disk in memory. Clones are the same disk.
@@ -78,19 +106,32 @@ fn is_partial(kind: FailKind) -> bool {
 
 impl State {
     /// Counts a call and says how it fails, if it does.
-    fn call(&mut self) -> Option<FailKind> {
+    fn call(&mut self, what: Call) -> Option<FailKind> {
         if self.dead {
             return Some(FailKind::Crash);
         }
         self.calls += 1;
         let kind = self.failures.remove(&self.calls)?;
         self.dead = kind == FailKind::Crash;
+        self.failed = Some(what);
+        if let Some(Hook(tell)) = self.hook.take() {
+            tell();
+        }
         Some(kind)
     }
 
     /// Counts a call that is done completely or not at all.
-    fn plain_call(&mut self) -> io::Result<()> {
-        self.call().map_or(Ok(()), |kind| Err(error(kind)))
+    fn plain_call(&mut self, what: Call) -> io::Result<()> {
+        self.call(what).map_or(Ok(()), |kind| Err(error(kind)))
+    }
+
+    /// Whether so many bytes more have room.
+    fn make_room(&self, more: u64) -> io::Result<()> {
+        let used = || self.files.values().map(|inode| lock(inode).bytes()).sum::<u64>();
+        match self.room {
+            Some(room) if more > 0 && used().saturating_add(more) > room => Err(error(FailKind::NoSpace)),
+            _ => Ok(()),
+        }
     }
 
     fn file(&self, path: &Path) -> io::Result<Inode> {
@@ -145,6 +186,36 @@ impl MemoryDisk {
         let mut state = lock(&self.state);
         let at = state.calls.saturating_add(n);
         state.failures.insert(at, kind);
+    }
+
+    /// The next call that fails as planned tells it first, while it is failing: what is seen then is what was done
+    /// before anybody could know.
+    pub fn when_failing(&self, tell: impl FnOnce() + Send + 'static) {
+        lock(&self.state).hook = Some(Hook(Box::new(tell)));
+    }
+
+    /// Forgets what was planned to fail.
+    pub fn clear_failures(&self) {
+        let mut state = lock(&self.state);
+        state.failures.clear();
+        state.hook = None;
+    }
+
+    /// What the last call was that failed as planned.
+    #[must_use]
+    pub fn failed_call(&self) -> Option<Call> {
+        lock(&self.state).failed
+    }
+
+    /// Bytes that all files together may have from now on; beyond them the disk is full.
+    pub fn set_room(&self, bytes: Option<u64>) {
+        lock(&self.state).room = bytes;
+    }
+
+    /// Bytes that all files together have.
+    #[must_use]
+    pub fn used_bytes(&self) -> u64 {
+        lock(&self.state).files.values().map(|inode| lock(inode).bytes()).sum()
     }
 
     /// Calls so far.
@@ -219,20 +290,25 @@ struct Handle {
 
 impl Handle {
     /// Counts a call; the inner error is for calls that do a part before they fail.
-    fn call(&self) -> io::Result<Option<FailKind>> {
+    fn call(&self, what: Call) -> io::Result<Option<FailKind>> {
         let mut state = lock(&self.disk.state);
         if state.crashes != self.crashes {
             return Err(io::Error::other("the file was opened before the crash"));
         }
-        Ok(state.call())
+        Ok(state.call(what))
     }
 
-    fn plain_call(&self) -> io::Result<()> {
-        self.call()?.map_or(Ok(()), |kind| Err(error(kind)))
+    fn plain_call(&self, what: Call) -> io::Result<()> {
+        self.call(what)?.map_or(Ok(()), |kind| Err(error(kind)))
     }
 
     fn write(&self, bytes: &[u8], offset: Option<u64>, durable: bool) -> io::Result<()> {
-        let failure = self.call()?;
+        let failure = self.call(Call::Write)?;
+        let length = lock(&self.inode).bytes();
+        let end = offset.unwrap_or(length).saturating_add(bytes.len() as u64);
+        if failure.is_none() {
+            lock(&self.disk.state).make_room(end.saturating_sub(length))?;
+        }
         let part = match failure {
             None => bytes,
             Some(kind) if is_partial(kind) => &bytes[..bytes.len() / 2],
@@ -256,7 +332,7 @@ impl AppendFile for Handle {
     }
 
     fn sync(&mut self) -> io::Result<()> {
-        match self.call()? {
+        match self.call(Call::Sync)? {
             None => lock(&self.inode).sync(),
             Some(kind) => {
                 if kind == FailKind::FailedSync {
@@ -275,17 +351,17 @@ impl AppendFile for Handle {
 
 impl ReadAt for Handle {
     fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
-        self.plain_call()?;
+        self.plain_call(Call::Look)?;
         lock(&self.inode).read(buffer, offset)
     }
 
     fn bytes(&self) -> io::Result<u64> {
-        self.plain_call()?;
+        self.plain_call(Call::Look)?;
         Ok(lock(&self.inode).bytes())
     }
 
     fn stamp(&self) -> io::Result<u128> {
-        self.plain_call()?;
+        self.plain_call(Call::Look)?;
         let content = lock(&self.inode);
         Ok(u128::from(content.version) << 64 | u128::from(content.bytes()))
     }
@@ -297,7 +373,7 @@ impl WriteAt for Handle {
     }
 
     fn punch(&self, offset: u64, bytes: u64) -> io::Result<()> {
-        self.plain_call()?;
+        self.plain_call(Call::Write)?;
         lock(&self.inode).punch(offset, bytes);
         Ok(())
     }
@@ -320,7 +396,7 @@ impl Drop for MemoryLock {
 impl Disk for MemoryDisk {
     fn create_dir_all(&self, path: &Path) -> io::Result<()> {
         let mut state = lock(&self.state);
-        state.plain_call()?;
+        state.plain_call(Call::Write)?;
         for directory in key(path).ancestors().filter(|path| !path.as_os_str().is_empty()) {
             if state.files.contains_key(directory) {
                 return Err(io::ErrorKind::AlreadyExists.into());
@@ -332,7 +408,7 @@ impl Disk for MemoryDisk {
 
     fn read(&self, path: &Path, bytes_max: u64) -> io::Result<Vec<u8>> {
         let mut state = lock(&self.state);
-        state.plain_call()?;
+        state.plain_call(Call::Look)?;
         let inode = state.file(&key(path))?;
         let content = lock(&inode);
         if content.bytes() > bytes_max {
@@ -345,7 +421,7 @@ impl Disk for MemoryDisk {
 
     fn list(&self, directory: &Path) -> io::Result<Vec<Entry>> {
         let mut state = lock(&self.state);
-        state.plain_call()?;
+        state.plain_call(Call::Look)?;
         let directory = key(directory);
         state.directory(&directory)?;
         let named = |path: &PathBuf, kind, bytes| {
@@ -364,14 +440,14 @@ impl Disk for MemoryDisk {
 
     fn open(&self, path: &Path) -> io::Result<Box<dyn ReadAt>> {
         let mut state = lock(&self.state);
-        state.plain_call()?;
+        state.plain_call(Call::Look)?;
         let inode = state.file(&key(path))?;
         Ok(Box::new(self.handle(&state, inode)))
     }
 
     fn open_write(&self, path: &Path) -> io::Result<Box<dyn WriteAt>> {
         let mut state = lock(&self.state);
-        state.plain_call()?;
+        state.plain_call(Call::Write)?;
         let path = key(path);
         let inode = state.file_or_new(&path)?;
         state.durable.insert(path, Arc::clone(&inode));
@@ -380,19 +456,21 @@ impl Disk for MemoryDisk {
 
     fn append(&self, path: &Path) -> io::Result<Box<dyn AppendFile>> {
         let mut state = lock(&self.state);
-        state.plain_call()?;
+        state.plain_call(Call::Write)?;
         let inode = state.file_or_new(&key(path))?;
         Ok(Box::new(self.handle(&state, inode)))
     }
 
     fn replace(&self, path: &Path, bytes: &[u8], _public: bool) -> io::Result<()> {
         let mut state = lock(&self.state);
-        state.plain_call()?;
+        state.plain_call(Call::Write)?;
         let path = key(path);
         state.directory_of(&path)?;
         if state.directories.contains(&path) {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
         }
+        let old = state.files.get(&path).map_or(0, |inode| lock(inode).bytes());
+        state.make_room((bytes.len() as u64).saturating_sub(old))?;
         let mut content = Content::of(bytes)?;
         content.sync();
         let inode = Arc::new(Mutex::new(content));
@@ -415,13 +493,13 @@ impl Disk for MemoryDisk {
 
     fn try_write(&self, path: &Path) -> io::Result<()> {
         let mut state = lock(&self.state);
-        state.plain_call()?;
+        state.plain_call(Call::Look)?;
         state.directory_of(&key(path))
     }
 
     fn publish(&self, from: &Path, to: &Path) -> io::Result<()> {
         let mut state = lock(&self.state);
-        let failure = state.call();
+        let failure = state.call(Call::Sync);
         if let Some(kind) = failure.filter(|kind| !matches!(kind, FailKind::FailedSync | FailKind::Crash)) {
             return Err(error(kind));
         }
@@ -443,7 +521,7 @@ impl Disk for MemoryDisk {
 
     fn truncate(&self, path: &Path, bytes: u64) -> io::Result<()> {
         let mut state = lock(&self.state);
-        state.plain_call()?;
+        state.plain_call(Call::Write)?;
         let inode = state.file(&key(path))?;
         let mut content = lock(&inode);
         content.truncate(bytes);
@@ -453,7 +531,7 @@ impl Disk for MemoryDisk {
 
     fn remove(&self, path: &Path) -> io::Result<()> {
         let mut state = lock(&self.state);
-        state.plain_call()?;
+        state.plain_call(Call::Write)?;
         let path = key(path);
         state.file(&path)?;
         state.files.remove(&path);
@@ -462,7 +540,7 @@ impl Disk for MemoryDisk {
 
     fn sync_dir(&self, directory: &Path) -> io::Result<()> {
         let mut state = lock(&self.state);
-        state.plain_call()?;
+        state.plain_call(Call::Sync)?;
         let directory = key(directory);
         state.directory(&directory)?;
         state.sync_names(&directory);
@@ -471,7 +549,7 @@ impl Disk for MemoryDisk {
 
     fn lock(&self, path: &Path) -> io::Result<Box<dyn LockGuard>> {
         let mut state = lock(&self.state);
-        state.plain_call()?;
+        state.plain_call(Call::Write)?;
         let path = key(path);
         state.file_or_new(&path)?;
         self.take(&mut state, path, Hold::Alone)
@@ -479,7 +557,7 @@ impl Disk for MemoryDisk {
 
     fn hold(&self, path: &Path, how: Hold) -> io::Result<Box<dyn LockGuard>> {
         let mut state = lock(&self.state);
-        state.plain_call()?;
+        state.plain_call(Call::Look)?;
         let path = key(path);
         state.directory(&path).or_else(|_| state.file(&path).map(drop))?;
         self.take(&mut state, path, how)
@@ -487,102 +565,7 @@ impl Disk for MemoryDisk {
 
     fn free_bytes(&self, _path: &Path) -> io::Result<u64> {
         let mut state = lock(&self.state);
-        state.plain_call()?;
+        state.plain_call(Call::Look)?;
         Ok(state.free.unwrap_or(FREE_BYTES))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn path() -> &'static Path {
-        Path::new("/state/file")
-    }
-
-    fn disk() -> MemoryDisk {
-        let disk = MemoryDisk::new();
-        disk.create_dir_all(Path::new("/state")).expect("made");
-        disk
-    }
-
-    #[test]
-    fn a_crash_drops_what_was_not_synced() {
-        let disk = disk();
-        let mut file = disk.append(path()).expect("opened");
-        file.append(b"one").expect("appended");
-        file.sync().expect("synced");
-        disk.crash();
-        assert_eq!(disk.read(path(), 9).expect_err("its name was not synced").kind(), io::ErrorKind::NotFound);
-        assert!(file.append(b"x").is_err(), "a handle from before the crash is dead");
-
-        let mut file = disk.append(path()).expect("opened");
-        disk.sync_dir(Path::new("/state")).expect("synced");
-        file.append(b"one").expect("appended");
-        file.sync().expect("synced");
-        file.append(b"two").expect("appended");
-        assert_eq!(disk.read(path(), 9).expect("read"), b"onetwo");
-        disk.crash_torn(1);
-        assert_eq!(disk.read(path(), 9).expect("read"), b"onet");
-        disk.crash();
-        assert_eq!(disk.read(path(), 9).expect("read"), b"onet");
-    }
-
-    #[test]
-    fn a_failed_fsync_is_not_cured_by_the_next_one() {
-        let disk = disk();
-        let mut file = disk.append(path()).expect("opened");
-        disk.sync_dir(Path::new("/state")).expect("synced");
-        file.append(b"one").expect("appended");
-        disk.fail_call(1, FailKind::FailedSync);
-        assert!(file.sync().is_err());
-        file.sync().expect("the kernel says so");
-        assert_eq!(disk.read(path(), 9).expect("still in memory"), b"one");
-        disk.crash();
-        assert_eq!(disk.read(path(), 9).expect("read"), b"");
-    }
-
-    #[test]
-    fn the_chosen_call_fails_and_a_crash_fails_all_after_it() {
-        let disk = disk();
-        disk.fail_call(2, FailKind::ShortWrite);
-        let mut file = disk.append(path()).expect("the first call");
-        assert!(file.append(b"abcd").is_err());
-        assert_eq!(disk.read(path(), 9).expect("read"), b"ab");
-        disk.fail_call(1, FailKind::NoSpace);
-        assert_eq!(disk.replace(path(), b"x", false).expect_err("full").kind(), io::ErrorKind::StorageFull);
-        disk.fail_call(1, FailKind::Crash);
-        assert!(file.sync().is_err());
-        assert!(disk.list(Path::new("/state")).is_err());
-        disk.crash();
-        assert!(disk.list(Path::new("/state")).expect("up again").is_empty());
-    }
-
-    #[test]
-    fn locks_end_with_their_guard_and_with_a_crash() {
-        let disk = disk();
-        let held = disk.lock(path()).expect("free");
-        assert_eq!(disk.lock(path()).expect_err("held").kind(), io::ErrorKind::WouldBlock);
-        disk.crash();
-        let second = disk.lock(path()).expect("free after a crash");
-        drop(held);
-        assert!(disk.lock(path()).is_err(), "the dead holder's guard frees nothing");
-        drop(second);
-        disk.lock(path()).expect("free");
-    }
-
-    #[test]
-    fn publishing_needs_a_free_name() {
-        let disk = disk();
-        let other = Path::new("/state/other");
-        disk.replace(path(), b"new", false).expect("written");
-        disk.publish(path(), other).expect("free");
-        disk.crash();
-        assert_eq!(disk.read(other, 9).expect("durable"), b"new");
-        disk.replace(path(), b"newer", false).expect("written");
-        assert_eq!(disk.publish(path(), other).expect_err("taken").kind(), io::ErrorKind::AlreadyExists);
-        let names: Vec<String> =
-            disk.list(Path::new("state")).expect("listed").into_iter().map(|entry| entry.name).collect();
-        assert_eq!(names, ["file", "other"]);
     }
 }

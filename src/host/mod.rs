@@ -13,6 +13,6 @@ mod random;
 
 pub use clock::{Clock, Elapsed};
 pub use disk::{AppendFile, Disk, Entry, EntryKind, Hold, LockGuard, ReadAt, WriteAt};
-pub use memory_disk::{FailKind, MemoryDisk};
+pub use memory_disk::{Call, FailKind, MemoryDisk};
 pub use os_disk::OsDisk;
 pub use random::{Random, Veil};

@@ -13,6 +13,7 @@ mod index;
 mod line;
 mod questions;
 mod recover;
+mod reserve;
 mod run;
 mod segment;
 mod store;
@@ -38,11 +39,11 @@ pub use line::Entry;
 pub use questions::{BatchCounts, ClaimAnswer, ClaimRequest};
 pub use run::{Interruption, OpenRun, UnfinishedRun};
 pub use verify::{Difference, VerifyReport, verify};
-pub use writer::lock;
+pub use writer::{Health, lock};
 
 use index::Index;
 use store::Store;
-use writer::{Request, Setup, Writer};
+use writer::{Request, Setup, Started, Writer};
 
 /// Where the writer works.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -60,6 +61,7 @@ pub struct Ledger {
     requests: mpsc::Sender<Request>,
     store: Arc<Store>,
     head: watch::Receiver<u64>,
+    health: watch::Receiver<Health>,
     clock: Clock,
     mode: WriterMode,
 }
@@ -83,15 +85,15 @@ impl Ledger {
 
     async fn start(setup: Setup, clock: Clock, mode: WriterMode) -> Result<Self, LedgerError> {
         let (requests, receiver) = mpsc::channel(limits::LEDGER_QUEUE_MAX);
-        let (store, head) = match mode {
+        let Started { store, head, health } = match mode {
             WriterMode::Inline => {
-                let (writer, store, head) = Writer::open(setup)?;
+                let (writer, started) = Writer::open(setup)?;
                 tokio::spawn(writer.run_inline(receiver));
-                (store, head)
+                started
             }
             WriterMode::Thread => start_thread(setup, receiver).await?,
         };
-        Ok(Self { requests, store, head, clock, mode })
+        Ok(Self { requests, store, head, health, clock, mode })
     }
 
     /// Writes a fact. It is durable when this returns `Ok`; after an error it may or may not be.
@@ -127,6 +129,13 @@ impl Ledger {
     #[must_use]
     pub fn head(&self) -> watch::Receiver<u64> {
         self.head.clone()
+    }
+
+    /// How its disk is. Nothing that changes a module may be begun while that is not well, and it is told here before
+    /// whoever waits for a fact gets an error.
+    #[must_use]
+    pub fn health(&self) -> watch::Receiver<Health> {
+        self.health.clone()
     }
 
     /// Durable entries from `from_seq` on, at most `max` of them (and at most
@@ -312,15 +321,13 @@ impl Ledger {
     }
 }
 
-type Started = (Arc<Store>, watch::Receiver<u64>);
-
 /// Opens the files on the writer's own thread, so that a long recovery does not block the runtime.
 async fn start_thread(setup: Setup, receiver: mpsc::Receiver<Request>) -> Result<Started, LedgerError> {
     let path = setup.directory.clone();
     let (started, opened) = oneshot::channel();
     let work = move || match Writer::open(setup) {
-        Ok((writer, store, head)) => {
-            if started.send(Ok((store, head))).is_ok() {
+        Ok((writer, about)) => {
+            if started.send(Ok(about)).is_ok() {
                 writer.run_on_thread(receiver);
             }
         }

@@ -241,7 +241,7 @@ impl Body {
                 self.interruption = Some(Interruption { phase, code, detail });
             }
             Fact::RunResumed { slot, chain, .. } => {
-                (self.resumed, self.is_interrupted) = (true, false);
+                (self.resumed, self.is_interrupted, self.interruption) = (true, false, None);
                 self.found_at(slot, chain);
             }
             Fact::StationStarted { .. }

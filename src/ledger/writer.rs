@@ -18,6 +18,7 @@ use super::index::{Index, IndexPlace};
 use super::line::{self, Entry};
 use super::questions::{ClaimAnswer, ClaimRequest};
 use super::recover::recover;
+use super::reserve;
 use super::segment::{self, Head};
 use super::store::Store;
 
@@ -45,6 +46,23 @@ pub(super) enum Request {
     Close(oneshot::Sender<()>),
 }
 
+/// How the ledger's disk is.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Health {
+    /// Facts become durable.
+    Well,
+    /// The disk is full. There is room left to record the runs under way, and nothing new may be begun.
+    Full {
+        /// What the disk said.
+        reason: String,
+    },
+    /// A write failed. Nothing can be recorded before a restart has read the file again.
+    Failed {
+        /// What the disk said.
+        reason: String,
+    },
+}
+
 /// Who waits for an entry of a group.
 enum Waiting {
     Append(Box<Entry>, Reply<Entry>),
@@ -70,6 +88,13 @@ pub(super) struct Setup {
     pub(super) segment_bytes: u64,
 }
 
+/// What is known of a writer from outside.
+pub(super) struct Started {
+    pub(super) store: Arc<Store>,
+    pub(super) head: watch::Receiver<u64>,
+    pub(super) health: watch::Receiver<Health>,
+}
+
 #[derive(Debug)]
 pub(super) struct Writer {
     disk: Arc<dyn Disk>,
@@ -79,6 +104,7 @@ pub(super) struct Writer {
     segment_bytes: u64,
     head: Head,
     published: watch::Sender<u64>,
+    health: watch::Sender<Health>,
     /// The number of the last file; 0 before the first.
     segment: u32,
     /// Its length in bytes.
@@ -105,16 +131,18 @@ pub fn lock(disk: &dyn Disk, directory: &Path) -> Result<Box<dyn LockGuard>, Led
 
 impl Writer {
     /// Takes the lock, recovers the files, and brings the index up to date. Blocks.
-    pub(super) fn open(setup: Setup) -> Result<(Self, Arc<Store>, watch::Receiver<u64>), LedgerError> {
+    pub(super) fn open(setup: Setup) -> Result<(Self, Started), LedgerError> {
         let Setup { disk, directory, index, segment_bytes } = setup;
         let lock = lock(&*disk, &directory)?;
         let recovered = recover(&*disk, &directory)?;
+        reserve::keep(&*disk, &directory)?;
         let store = Arc::new(Store::new(Arc::clone(&disk), directory.clone()));
         for first_seq in &recovered.first_seqs {
             store.begin_segment(*first_seq);
         }
         let index = Index::open(&*disk, &directory, index, &store, recovered.head)?;
         let (published, head) = watch::channel(recovered.head.seq);
+        let (health, healthy) = watch::channel(Health::Well);
         let writer = Self {
             disk,
             directory,
@@ -123,13 +151,14 @@ impl Writer {
             segment_bytes,
             head: recovered.head,
             published,
+            health,
             segment: u32::try_from(recovered.first_seqs.len()).unwrap_or(u32::MAX),
             bytes: recovered.bytes,
             file: None,
             poisoned: None,
             lock,
         };
-        Ok((writer, store, head))
+        Ok((writer, Started { store, head, health: healthy }))
     }
 
     /// Works as a task until it is closed or nobody can ask any more.
@@ -270,7 +299,9 @@ impl Writer {
 
     fn poison(&mut self, error: &LedgerError) {
         tracing::error!(%error, "the ledger stops: a write failed");
-        self.poisoned.get_or_insert_with(|| error.to_string());
+        let reason = self.poisoned.get_or_insert_with(|| error.to_string()).clone();
+        // Before anybody is answered: whoever looks at it does not begin anything any more.
+        self.health.send_replace(Health::Failed { reason });
     }
 
     /// Makes a group durable.
@@ -284,12 +315,15 @@ impl Writer {
         }
         let path = self.directory.join(segment::name(self.segment));
         let fail = |error| LedgerError::disk(&path, error);
-        let file = match &mut self.file {
-            Some(file) => file,
-            closed => closed.insert(self.disk.append(&path).map_err(fail)?),
+        let mut file = match self.put(&path, &group.bytes) {
+            Err(error) if reserve::is_full(&error) && *self.health.borrow() == Health::Well => {
+                self.make_room(&path, &error)?;
+                self.put(&path, &group.bytes).map_err(fail)?
+            }
+            other => other.map_err(fail)?,
         };
-        file.append(&group.bytes).map_err(fail)?;
         file.sync().map_err(fail)?;
+        self.file = Some(file);
         if is_new {
             self.disk.sync_dir(&self.directory).map_err(fail)?;
             self.store.begin_segment(first.seq);
@@ -298,6 +332,30 @@ impl Writer {
             self.store.push(Arc::clone(entry), self.bytes + offset);
         }
         self.bytes += group.bytes.len() as u64;
+        Ok(())
+    }
+}
+
+impl Writer {
+    /// Writes at the end of a segment; gives its file, which is not synced.
+    fn put(&mut self, path: &Path, bytes: &[u8]) -> std::io::Result<Box<dyn AppendFile>> {
+        let mut file = match self.file.take() {
+            Some(file) => file,
+            None => self.disk.append(path)?,
+        };
+        file.append(bytes)?;
+        Ok(file)
+    }
+
+    /// After a write that found no room: gives the reserve up, and cuts off what may have been written.
+    fn make_room(&mut self, path: &Path, full: &std::io::Error) -> Result<(), LedgerError> {
+        tracing::error!(error = %full, "the disk is full: the runs under way are recorded in the room of the reserve");
+        reserve::give_up(&*self.disk, &self.directory)?;
+        match self.disk.truncate(path, self.bytes) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound && self.bytes == 0 => {}
+            other => other.map_err(|error| LedgerError::disk(path, error))?,
+        }
+        self.health.send_replace(Health::Full { reason: format!("{}: {full}", path.display()) });
         Ok(())
     }
 }

@@ -16,9 +16,11 @@ use super::flash_map::{Erased, FlashError, FlashMap};
 use super::maker;
 use super::models::Model;
 use super::nand::{Nand, PageState};
+use super::page_pool::mix;
 use super::programmer::{ProgrammerInfo, programmer_info};
 use super::sahara::RomVerdict;
 use super::spec::SimError;
+use super::stage::{Arrival, GuardedSight, Stage};
 use super::unit::{Inspection, UnitIdentity, inspect, partition_digest};
 use store::Journal;
 
@@ -83,6 +85,8 @@ pub(super) enum Started {
     Mute,
     /// It starts, and starts again.
     Loop,
+    /// On the bus without an interface, as an arrival that a test has chosen.
+    Half,
 }
 
 /// What belongs to the unit.
@@ -105,6 +109,8 @@ pub(super) struct Body {
     flashed_starts: u32,
     starts: u32,
     events: Vec<BusEvent>,
+    /// What a test has planned for it.
+    pub(super) stage: Stage,
 }
 
 /// The shared body.
@@ -138,6 +144,7 @@ impl Body {
             flashed_starts: 0,
             starts: 0,
             events: Vec::new(),
+            stage: Stage::default(),
         }
     }
 
@@ -176,9 +183,27 @@ impl Body {
     }
 
     pub(super) fn note(&mut self, at: Duration, action: BusAction) {
-        if self.events.len() < EVENTS_MAX {
-            self.events.push(BusEvent { at, action });
+        let event = BusEvent { at, action };
+        if event.is_destructive() {
+            self.stage.count_command();
+            if !std::mem::replace(&mut self.stage.is_noted, true) {
+                self.see_guarded(at, false);
+            }
         }
+        if self.events.len() < EVENTS_MAX {
+            self.events.push(event);
+        }
+    }
+
+    fn see_guarded(&mut self, at: Duration, is_boot: bool) {
+        if !self.stage.is_watched {
+            return;
+        }
+        let map = self.flash_map();
+        let numbers = self.guarded().into_iter().flat_map(|range| range.start..range.end());
+        let pages =
+            numbers.fold(0, |hash, page| mix(hash ^ map.tag(&self.nand, page).unwrap_or_default()).wrapping_add(page));
+        self.stage.sights.push(GuardedSight { at, is_boot, pages });
     }
 
     /// Makes blocks bad, for tests.
@@ -203,6 +228,16 @@ impl Body {
         self.lose_efs_at_start(flashed);
         self.running = None;
         self.journal = Journal::default();
+        match self.stage.arrival.take() {
+            Some(Arrival::Dump) => return Started::Dump,
+            Some(Arrival::Edl) => return Started::Edl,
+            Some(Arrival::HalfEnumerated) => return Started::Half,
+            None => {}
+        }
+        if self.stage.is_watched && matches!(boot::look(&self.nand, self.identity.model), Boot::Normal(_)) {
+            self.see_guarded(at, true);
+            self.stage.is_noted = false;
+        }
         match boot::boot(&mut self.nand, self.identity.model) {
             Boot::Edl { .. } => Started::Edl,
             Boot::MemoryDump { .. } => Started::Dump,

@@ -64,12 +64,22 @@ impl Face {
         if model.normal.speed == Speed::Super || !chip.serial.is_multiple_of(4) {
             return face;
         }
+        Self { product: "QHSUSB__BULK".to_owned(), ..Self::vendor_edl(model, chip) }
+    }
+
+    /// Download mode under the vendor's id: what an RM500Q shows (`2c7c:0800`, one interface, `QUSB_BULK_SN:…`).
+    pub(super) fn vendor_edl(model: &Model, chip: ChipId) -> Self {
         Self {
             vendor_id: model.normal.vendor_id,
             product_id: model.normal.product_id,
-            product: "QHSUSB__BULK".to_owned(),
-            ..face
+            product: format!("QUSB_BULK_SN:{:08X}", chip.serial),
+            ..Self::new(&model.edl, String::new(), chip)
         }
+    }
+
+    /// Normal mode before the host has configured it.
+    pub(super) fn half(model: &Model, chip: ChipId) -> Self {
+        Self { interfaces: Vec::new(), ..Self::normal(model, chip) }
     }
 
     /// Memory dump, after a crash.
@@ -137,6 +147,8 @@ mod tests {
                 assert!(slowest.interfaces.iter().flat_map(|i| &i.endpoints).all(|end| end.packet_bytes <= 64));
                 assert!(matches!(record(Face::edl(model, chip)).mode(), DeviceMode::Edl { interface: EDL_INTERFACE }));
                 assert!(matches!(record(Face::dump(model, chip)).mode(), DeviceMode::MemoryDump));
+                assert!(matches!(record(Face::vendor_edl(model, chip)).mode(), DeviceMode::Edl { .. }));
+                assert!(matches!(record(Face::half(model, chip)).mode(), DeviceMode::Unconfigured));
             }
         }
     }

@@ -244,7 +244,7 @@ impl Drop for Factory {
 #[derive(Debug, Clone)]
 pub struct UnitTruth {
     number: u32,
-    body: SharedBody,
+    pub(super) body: SharedBody,
 }
 
 impl UnitTruth {

@@ -11,6 +11,7 @@ use super::faults::{Kind, Sign};
 use super::loader::{Flow, Loader};
 use super::loader_xml::Command;
 use super::pace::transfer_time;
+use super::stage::Moment;
 use crate::domain::{Geometry, PageRange};
 
 /// What one log line of an endless stream costs.
@@ -82,13 +83,22 @@ impl Loader<'_> {
         self.body.lock().note(self.pace.clock().now(), BusAction::Erase(range));
         self.name_bad_blocks(range);
         self.log(&format!("INFO: Erasing start sector {}, num sectors 0", range.start));
-        let erased = self.body.lock().erase(&self.map, range);
-        match erased {
-            Ok(erased) => {
-                let blocks = u32::try_from(erased.blocks).unwrap_or(u32::MAX);
-                self.pace.charge(self.model.timing.erase_block.saturating_mul(blocks));
+        self.stop(Moment::Begin).await;
+        let half = range.pages / block / 2 * block;
+        let first = PageRange { start: range.start, pages: half };
+        let second = PageRange { start: range.start + half, pages: range.pages - half };
+        for (part, moment) in [(first, Moment::Middle), (second, Moment::End)] {
+            if part.pages > 0 {
+                let erased = self.body.lock().erase(&self.map, part);
+                match erased {
+                    Ok(erased) => {
+                        let blocks = u32::try_from(erased.blocks).unwrap_or(u32::MAX);
+                        self.pace.charge(self.model.timing.erase_block.saturating_mul(blocks));
+                    }
+                    Err(reason) => return self.refuse(&format!("Erase failed: {reason}")),
+                }
             }
-            Err(reason) => return self.refuse(&format!("Erase failed: {reason}")),
+            self.stop(moment).await;
         }
         if self.hits(Kind::EfsWiped, range.start, false) {
             self.body.lock().lose_efs();
@@ -119,6 +129,8 @@ impl Loader<'_> {
         let mut page = 0;
         let half = range.pages / 2;
         let mut observed = false;
+        let mut is_half = false;
+        self.stop(Moment::Begin).await;
         while page < range.pages {
             let bytes = self.take().await;
             if bytes.len() > payload {
@@ -139,6 +151,9 @@ impl Loader<'_> {
             }
             page += whole as u64;
             pending.drain(..whole * page_bytes);
+            if page > half && !std::mem::replace(&mut is_half, true) {
+                self.stop(Moment::Middle).await;
+            }
             if page > half && !std::mem::replace(&mut observed, true) {
                 if silent {
                     std::future::pending::<()>().await;
@@ -147,6 +162,7 @@ impl Loader<'_> {
             }
         }
         self.pace.settle().await;
+        self.stop(Moment::End).await;
         if refused {
             failure = Some("Write Failed sector 0, size 0 result 2".to_owned());
         }
@@ -160,6 +176,14 @@ impl Loader<'_> {
         self.map = table.unwrap_or_else(|| self.map.clone());
         self.ack_raw(false);
         None
+    }
+
+    /// Stands still where a test wants it to.
+    async fn stop(&self, moment: Moment) {
+        let stop = self.body.lock().stage.stop_at(moment);
+        if let Some(stop) = stop {
+            stop.stand().await;
+        }
     }
 
     async fn log_for_ever(&mut self) {

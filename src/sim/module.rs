@@ -126,6 +126,11 @@ impl Module {
                 }
                 Next::Boot
             }
+            Started::Half => {
+                pace.work(delay).await;
+                let _attachment = self.world.attach(self.unit, Face::half(model, chip));
+                std::future::pending().await
+            }
             Started::Mute => {
                 pace.work(delay).await;
                 let _attachment = self.world.attach(self.unit, Face::normal(model, chip));
@@ -260,20 +265,29 @@ impl Module {
                 Some(Next::Boot)
             }
             diag::Effect::EnterEdl => {
-                self.body.lock().note(self.clock.now(), BusAction::EdlSwitch);
+                let delay = {
+                    let mut body = self.body.lock();
+                    body.note(self.clock.now(), BusAction::EdlSwitch);
+                    body.stage.edl_delay.take()
+                };
                 pace.work(desk.model.timing.diag_to_drop).await;
+                if let Some(delay) = delay {
+                    attachment.leave();
+                    pace.work(delay).await;
+                }
                 Some(Next::Edl)
             }
         }
     }
 
     async fn edl(&self, pace: &mut Pace) -> Next {
-        let (model, chip, key_hash) = {
+        let (model, chip, key_hash, by_vendor) = {
             let body = self.body.lock();
-            (body.model(), body.chip(), body.key_hash())
+            (body.model(), body.chip(), body.key_hash(), body.stage.vendor_edl)
         };
         pace.work(model.timing.edl_enumeration).await;
-        let attachment = self.world.attach(self.unit, Face::edl(model, chip));
+        let face = if by_vendor { Face::vendor_edl(model, chip) } else { Face::edl(model, chip) };
+        let attachment = self.world.attach(self.unit, face);
         let Some(link) = attachment.link(EDL_INTERFACE) else { return std::future::pending().await };
         if self.body.lock().faults.has(Kind::SilentEdl) {
             return std::future::pending().await;

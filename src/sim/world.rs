@@ -444,6 +444,11 @@ impl Attachment {
         self.links.get(&interface)
     }
 
+    /// Takes the face off the bus before this is dropped.
+    pub(super) fn leave(&self) {
+        self.world.detach(self.session);
+    }
+
     /// All links, by interface number.
     pub(super) fn links(&self) -> &BTreeMap<u8, Arc<Link>> {
         &self.links

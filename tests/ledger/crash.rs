@@ -2,7 +2,7 @@
 
 use stationmaster::domain::{Fact, Outcome};
 use stationmaster::host::{Disk, FailKind, MemoryDisk};
-use stationmaster::ledger::{ClaimAnswer, Ledger, LedgerError, verify};
+use stationmaster::ledger::{ClaimAnswer, Health, Ledger, LedgerError, verify};
 
 use crate::facts::{self, directory, open};
 
@@ -69,6 +69,7 @@ fn assert_verifies(disk: &MemoryDisk, entries: usize) {
 async fn fails_once(call: u64, kind: FailKind, torn: Option<u64>) -> bool {
     let disk = MemoryDisk::new();
     disk.fail_call(call, kind);
+    let struck = |disk: &MemoryDisk| disk.calls() >= call;
     let (mut acknowledged, mut failed) = (0, true);
     match open(&disk).await {
         Err(error) => assert!(matches!(error, LedgerError::Disk { .. }), "{error}"),
@@ -83,10 +84,16 @@ async fn fails_once(call: u64, kind: FailKind, torn: Option<u64>) -> bool {
                 let claim = ledger.claim(facts::request(1, 1, 1)).await.expect_err("poisoned");
                 assert!(matches!(claim, LedgerError::Poisoned { .. }), "{claim}");
             }
+            if !failed && struck(&disk) {
+                // A line that found no room was written in that of the reserve.
+                assert_eq!(kind, FailKind::NoSpace);
+                assert!(matches!(*ledger.health().borrow(), Health::Full { .. }));
+                assert!(!has_reserve(&disk));
+            }
             ledger.close().await;
         }
     }
-    if !failed {
+    if !failed && !struck(&disk) {
         return false;
     }
     if let Some(torn) = torn {
@@ -105,6 +112,53 @@ async fn fails_once(call: u64, kind: FailKind, torn: Option<u64>) -> bool {
     assert_eq!(assert_recorded(&ledger, done).await, done);
     assert_verifies(&disk, done);
     true
+}
+
+fn has_reserve(disk: &MemoryDisk) -> bool {
+    disk.list(&directory()).expect("listed").iter().any(|entry| entry.name == "reserve" && entry.bytes > 0)
+}
+
+/// A disk that is full for good: what is under way is recorded in the room of the reserve, which is there again once the
+/// disk has room.
+#[tokio::test(start_paused = true)]
+async fn a_full_disk_leaves_room_to_record_what_is_under_way() {
+    let disk = MemoryDisk::new();
+    let ledger = open(&disk).await.expect("opened");
+    assert!(has_reserve(&disk));
+    let (done, result) = work(&ledger, 0).await;
+    result.expect("a good disk");
+    disk.set_room(Some(disk.used_bytes()));
+    for number in 10..60 {
+        ledger.append(facts::started(number)).await.expect("room in the reserve");
+    }
+    assert!(matches!(*ledger.health().borrow(), Health::Full { .. }));
+    assert!(!has_reserve(&disk));
+    assert_eq!(ledger.read(1, 1000).await.expect("readable").len(), done + 50);
+    ledger.close().await;
+    let error = open(&disk).await.expect_err("a station whose disk is full does not begin");
+    assert!(matches!(error, LedgerError::Disk { .. }), "{error}");
+    disk.set_room(None);
+    let ledger = open(&disk).await.expect("room again");
+    assert!(has_reserve(&disk));
+    assert_eq!(*ledger.health().borrow(), Health::Well);
+    assert_eq!(ledger.read(1, 1000).await.expect("readable").len(), done + 50);
+    ledger.close().await;
+}
+
+/// The reserve is given up once; when that is used up too, the ledger stops and says so before whoever waits is answered.
+#[tokio::test(start_paused = true)]
+async fn a_disk_that_is_full_beyond_the_reserve_stops_the_ledger() {
+    let disk = MemoryDisk::new();
+    let ledger = open(&disk).await.expect("opened");
+    disk.set_room(Some(0));
+    let error = ledger.append(facts::started(1)).await.expect_err("no room at all");
+    assert!(matches!(error, LedgerError::Disk { .. }), "{error}");
+    assert!(matches!(*ledger.health().borrow(), Health::Failed { .. }));
+    ledger.close().await;
+    disk.set_room(None);
+    let ledger = open(&disk).await.expect("room again");
+    assert!(ledger.read(1, 10).await.expect("readable").is_empty(), "what was not acknowledged is not there");
+    ledger.close().await;
 }
 
 async fn each_call(kind: FailKind, torn: Option<u64>) {

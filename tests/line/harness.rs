@@ -13,7 +13,7 @@ use stationmaster::controller::{Controller, End, Handle, Parts, Product, Task};
 use stationmaster::domain::{BatchId, Fact, Outcome, RunRecord};
 use stationmaster::hardware::{Bus, Listing, NoPower};
 use stationmaster::host::{Clock, Disk, MemoryDisk, OsDisk, Random};
-use stationmaster::ledger::{self, Entry, IndexPlace, Ledger, WriterMode};
+use stationmaster::ledger::{self, Entry, IndexPlace, Ledger, LedgerError, WriterMode};
 use stationmaster::sim::{Factory, FactorySpec, Flash, Pacing};
 use tokio::task::JoinHandle;
 
@@ -24,6 +24,8 @@ pub(crate) const START: &str = "2026-01-01T08:00:00Z";
 pub(crate) struct Line {
     pub(crate) station: Arc<Station>,
     pub(crate) disk: Arc<dyn Disk>,
+    /// Where on it the controller keeps its ledger and its backups.
+    pub(crate) state: PathBuf,
     pub(crate) clock: Clock,
     pub(crate) factory: Arc<Factory>,
     pub(crate) products: Vec<Product>,
@@ -50,6 +52,12 @@ pub(crate) type Witness = Box<dyn FnMut(&Factory, &Listing, &Entry) + Send>;
 /// A station file of the tree, with `change` made to its text.
 pub(crate) fn station(file: &str, change: impl FnOnce(String) -> String) -> Arc<Station> {
     station_with(file, change, |profile| profile)
+}
+
+/// The same with packages of so many MiB.
+pub(crate) fn station_of(file: &str, megabytes: u32, change: impl FnOnce(String) -> String) -> Arc<Station> {
+    let sized = format!("megabytes: {megabytes}");
+    station_with(file, change, move |profile| profile.replace("megabytes: 3", &sized))
 }
 
 /// The same with `change_profile` made to the text of every profile.
@@ -116,13 +124,24 @@ impl Line {
         Self::paced(Arc::new(MemoryDisk::new()), station, units, Pacing::Instant).await
     }
 
+    /// A line with packages that are open already, on a disk of its own.
+    pub(crate) async fn with(products: &[Product], station: &Arc<Station>, disk: Arc<dyn Disk>, units: u32) -> Self {
+        let spec = specification(station, units);
+        Self::of(disk, Arc::clone(station), products.to_vec(), spec).await
+    }
+
     async fn paced(disk: Arc<dyn Disk>, station: Arc<Station>, units: u32, pacing: Pacing) -> Self {
-        let clock = Clock::simulated(START.parse().expect("a timestamp"));
         let products = prepare::products(&disk, &station, Path::new("state")).expect("good packages");
         let spec = FactorySpec { pacing, ..specification(&station, units) };
+        Self::of(disk, station, products, spec).await
+    }
+
+    async fn of(disk: Arc<dyn Disk>, station: Arc<Station>, products: Vec<Product>, spec: FactorySpec) -> Self {
+        let clock = Clock::simulated(START.parse().expect("a timestamp"));
         let factory = Factory::start(spec, clock.clone(), Arc::clone(&disk), Random::seeded(1));
         let factory = factory.await.expect("a virtual factory");
-        Self { station, disk, clock, factory: Arc::new(factory), products, bus: None, traces: None }
+        let state = PathBuf::from("state");
+        Self { station, disk, state, clock, factory: Arc::new(factory), products, bus: None, traces: None }
     }
 
     /// Puts a controller to work.
@@ -137,15 +156,23 @@ impl Line {
 
     /// Puts a controller to work for something else than the line's work.
     pub(crate) async fn work_for(&self, batch: &str, units: u32, task: Task, witness: Witness) -> Work {
+        self.start(batch, units, task, witness).await.expect("a ledger and a controller")
+    }
+
+    /// Puts a controller to work on a disk that may fail.
+    pub(crate) async fn try_work(&self, batch: &str, units: u32) -> Result<Work, LedgerError> {
+        self.start(batch, units, Task::Line, Box::new(|_, _, _| {})).await
+    }
+
+    async fn start(&self, batch: &str, units: u32, task: Task, witness: Witness) -> Result<Work, LedgerError> {
         let ledger = Ledger::open(
             Arc::clone(&self.disk),
             self.clock.clone(),
-            PathBuf::from("state/ledger"),
+            self.state.join("ledger"),
             WriterMode::Inline,
             IndexPlace::Memory,
         )
-        .await
-        .expect("a ledger");
+        .await?;
         if let Some(traces) = &self.traces {
             traces.follow(&ledger);
         }
@@ -165,18 +192,24 @@ impl Line {
             clock: self.clock.clone(),
             random: Random::seeded(2),
             ledger: ledger.clone(),
-            vault: Arc::new(prepare::vault(&self.disk, &self.station, Path::new("state"))),
+            vault: Arc::new(prepare::vault(&self.disk, &self.station, &self.state)),
             simulated: true,
             batch: batch.parse().expect("a batch name"),
             units: Some(units),
             wait: Duration::from_secs(600),
         };
-        let controller = Controller::start_for(parts, task).await.expect("a controller");
+        let controller = match Controller::start_for(parts, task).await {
+            Ok(controller) => controller,
+            Err(error) => {
+                ledger.close().await;
+                return Err(error);
+            }
+        };
         let handle = controller.handle();
         let told = Arc::new(AtomicU64::new(*ledger.head().borrow()));
         let operator = tell_operator(ledger.clone(), Arc::clone(&self.factory), Arc::clone(&told), witness);
         let operator = tokio::spawn(operator);
-        Work { ledger, handle, run: tokio::spawn(controller.run()), operator, told }
+        Ok(Work { ledger, handle, run: tokio::spawn(controller.run()), operator, told })
     }
 
     /// Runs a batch to its end; the entries of the ledger.
@@ -187,14 +220,14 @@ impl Line {
     /// Everything in the ledger.
     pub(crate) fn entries(&self) -> Vec<Entry> {
         let mut entries = Vec::new();
-        ledger::read_all(self.disk.as_ref(), Path::new("state/ledger"), |entry| entries.push(entry))
+        ledger::read_all(self.disk.as_ref(), &self.state.join("ledger"), |entry| entries.push(entry))
             .expect("an unbroken ledger");
         entries
     }
 
     /// Verifies the ledger as `verify` does.
     pub(crate) fn verify(&self) {
-        let report = ledger::verify(self.disk.as_ref(), Path::new("state/ledger")).expect("a ledger");
+        let report = ledger::verify(self.disk.as_ref(), &self.state.join("ledger")).expect("a ledger");
         assert_eq!(report.difference, None);
     }
 }
@@ -222,6 +255,25 @@ impl Work {
         }
         ledger.close().await;
         (end, line.entries())
+    }
+
+    /// Waits until the controller has ended, on a disk that may fail, for at most `limit` of virtual time; `None` when it
+    /// did not. `tell` is given all entries that are acknowledged, as long as they can be read.
+    pub(crate) async fn outcome(
+        self,
+        line: &Line,
+        limit: Duration,
+        tell: impl FnOnce(Vec<Entry>),
+    ) -> Option<Result<End, LedgerError>> {
+        let Self { ledger, run, operator, .. } = self;
+        let ended = line.clock.timeout(limit, run).await.ok();
+        if let Ok(entries) = ledger.read(1, 10_000).await {
+            tell(entries);
+        }
+        operator.abort();
+        let _ended = operator.await;
+        ledger.close().await;
+        ended.map(|end| end.expect("the controller does not panic"))
     }
 
     /// Ends the controller as a crash does: nothing is said any more, nothing is cleaned up.

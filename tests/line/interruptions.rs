@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use stationmaster::controller::End;
-use stationmaster::domain::{Fact, Outcome, Phase};
+use stationmaster::domain::{Fact, FailureCode, Outcome, Phase, SlotState};
 
 use crate::harness::{Line, assert_sound, records, station, two_slots};
 
@@ -35,6 +35,44 @@ async fn a_controller_that_dies_after_any_fact_is_succeeded_without_loss() {
         }
         succeed(&line, &format!("after fact {nth}")).await;
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_controller_that_starts_names_what_the_one_before_left_interrupted() {
+    let line = Line::new(station("stations/demo.yaml", two_slots), 1).await;
+    let work = line.work("LEFT", 1).await;
+    let mut slots = work.handle.slots();
+    let writes = slots
+        .wait_for(|slots| slots.iter().any(|slot| slot.phase == Some(Phase::Flash) && slot.bytes_done > 0))
+        .await
+        .expect("the board is there")
+        .iter()
+        .find(|slot| slot.phase == Some(Phase::Flash))
+        .expect("it is written")
+        .slot
+        .clone();
+    work.kill().await;
+    let unit = line.factory.unplug(&writes).expect("a slot").expect("a unit");
+    let work = line.work("LEFT", 1).await;
+    let [open] = work.ledger.open_runs().await.expect("answered").try_into().expect("one run");
+    let interruption = open.interruption.expect("it is said now");
+    assert_eq!((interruption.code, interruption.phase), (FailureCode::ControllerDied, Phase::Flash));
+    let limit = Duration::from_secs(600);
+    let mut slots = work.handle.slots();
+    let is_named = slots.wait_for(|slots| slots.iter().any(|slot| slot.state == SlotState::Interrupted));
+    let board = line.clock.timeout(limit, is_named).await.expect("the slot is shown").expect("the board is there");
+    assert_eq!(board.iter().find(|slot| slot.state == SlotState::Interrupted).map(|slot| &slot.slot), Some(&writes));
+    drop(board);
+    let other = line.station.slots.iter().map(|slot| slot.name.clone()).find(|name| *name != writes);
+    line.factory.plug(unit, &other.expect("a second slot")).expect("a free slot");
+    // Finished in the other slot, it is waited for no longer in its own.
+    let is_done = slots.wait_for(|slots| slots.iter().all(|slot| slot.state != SlotState::Interrupted));
+    line.clock.timeout(limit, is_done).await.expect("nothing is interrupted").expect("the board is there");
+    let (end, entries) = work.end(&line).await;
+    assert_eq!(end, End::Complete);
+    assert_sound(&line, &entries);
+    let [record] = records(&entries, "LEFT").try_into().expect("one run");
+    assert!(record.outcome == Outcome::Pass && record.flags.resumed, "{record:#?}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,10 +1,13 @@
 //! Whole lines in virtual time: units are put in, flashed, proven, recorded and taken out.
 
+mod arrivals;
 mod backups;
+mod disk;
 mod each_fault;
 mod faults;
 mod harness;
 mod interruptions;
+mod matrix;
 mod moves;
 mod passes;
 mod repair;

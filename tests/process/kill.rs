@@ -107,6 +107,28 @@ fn killed_after_any_line_of_the_ledger_the_batch_ends_as_if_nothing_had_happened
 }
 
 #[test]
+fn a_station_whose_disk_is_full_ends_with_status_3_and_goes_on_once_there_is_room() {
+    let _alone = alone();
+    // With the fifth line nothing is changed yet; with the fourteenth something is.
+    for lines in [5, 14] {
+        let place = small_station();
+        let ran = place.run(&format!("{RUN} --full-after {lines}"));
+        assert_eq!(ran.status, Some(3), "{lines}: {}\n{}", ran.out, ran.err);
+        assert!(ran.err.contains("error: the disk failed, and nothing new was begun"), "{lines}: {}", ran.err);
+        let ledger = place.read("state/small/ledger/ledger-000001.jsonl");
+        assert!(ledger.lines().count() > lines, "{lines}: what was under way is recorded in the reserve's room");
+        assert!(ledger.contains("\"station_stopped\""), "{lines}: {ledger}");
+        let was_interrupted = ledger.contains("\"run_interrupted\"");
+        let ran = place.run(RUN);
+        assert_eq!(ran.status, Some(0), "{lines}: {}\n{}", ran.out, ran.err);
+        assert_eq!(ran.err.contains("interrupted: "), was_interrupted, "{lines}: {}", ran.err);
+        let report = Report::of(&place.read("reports/KILL.csv"));
+        let passed = report.column("outcome").into_iter().filter(|outcome| *outcome == "PASS").count();
+        assert_eq!(passed, 2, "{lines}: {}", ran.out);
+    }
+}
+
+#[test]
 fn killed_at_any_moment_again_and_again_the_batch_still_ends_well() {
     let _alone = alone();
     let seed = std::env::var("KILL_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(|| {

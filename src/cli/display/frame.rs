@@ -191,7 +191,7 @@ fn change(before: &SlotStatus, now: &SlotStatus) -> Option<String> {
         Some(format!("{slot}: its hub is gone"))
     } else if now.state != SlotState::Running {
         None
-    } else if before.state != SlotState::Running || before.run != now.run {
+    } else if now.run.is_some() && before.run != now.run {
         Some(format!("{slot}: run started{model}"))
     } else if now.phase == Some(Phase::Flash) && before.phase != Some(Phase::Flash) {
         Some(format!("{slot}: flashing{model}"))
@@ -356,6 +356,9 @@ mod tests {
             ..flashing()
         }];
         assert_eq!(changes(&empty, &running), ["A1: run started RM520N-GL"]);
+        // A module that is only looked at, because the batch has no place for it, has no run.
+        let looked_at = [SlotStatus { run: None, phase: Some(Phase::Identify), ..flashing() }];
+        assert!(changes(&empty, &looked_at).is_empty());
         assert_eq!(changes(&running, &flash), ["A1: flashing RM520N-GL"]);
         assert!(changes(&flash, &further).is_empty());
         assert_eq!(

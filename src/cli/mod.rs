@@ -36,6 +36,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+pub(crate) use crate::domain::text::wrapped;
+
 /// How a command went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Status {
@@ -176,29 +178,6 @@ pub(crate) fn print_bytes(bytes: &[u8]) {
 /// Prints to standard error.
 pub(crate) fn complain(text: impl std::fmt::Display) {
     let _closed_pipe = writeln!(display::Stderr, "{text}");
-}
-
-/// Width of the lines of a text for people, in characters.
-const WIDTH: usize = 80;
-
-/// A text in lines of at most [`WIDTH`] characters; all but the first are indented.
-pub(crate) fn wrapped(text: &str, indent: usize) -> String {
-    let mut lines = String::new();
-    let mut length = 0;
-    for (index, word) in text.split(' ').enumerate() {
-        let chars = word.chars().count();
-        if index > 0 && length + 1 + chars > WIDTH && length > indent {
-            lines.push('\n');
-            lines.push_str(&" ".repeat(indent));
-            length = indent;
-        } else if index > 0 {
-            lines.push(' ');
-            length += 1;
-        }
-        lines.push_str(word);
-        length += chars;
-    }
-    lines
 }
 
 /// A number with its noun.

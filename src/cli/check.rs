@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::{Status, complain, counted, prepare, print};
+use super::{Status, complain, counted, prepare, print, qualify};
 use crate::config;
 use crate::firmware::{self, Package};
 use crate::host::{Disk, EntryKind, OsDisk};
@@ -45,6 +45,11 @@ fn check(disk: &Arc<dyn Disk>, path: &Path) -> Result<String, String> {
     let mut notes = String::new();
     for profile in &station.profiles {
         notes += &check_package(disk, profile)?;
+    }
+    let standings = qualify::standings_at(disk.as_ref(), &station.state);
+    for (note, is_good) in qualify::standing_notes(&standings, &station) {
+        let help = if is_good { "" } else { ": `run` refuses it without --unqualified" };
+        notes += &format!("\n  note: {note}{help}");
     }
     let slots = counted(station.slots.len() as u64, "slot", "slots");
     let profiles = counted(station.profiles.len() as u64, "profile", "profiles");

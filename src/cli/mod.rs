@@ -20,6 +20,7 @@ mod package;
 mod places;
 pub mod prepare;
 mod projections;
+mod qualify;
 pub mod replay;
 mod report;
 mod reserve;
@@ -80,6 +81,8 @@ struct Arguments {
 enum Command {
     /// Run a station: identify, back up, flash, verify and record every module that is put into a slot
     Run(run::RunArguments),
+    /// Try a profile on a number of modules: whether it keeps what it promises, how fast, with which deadlines
+    Qualify(qualify::QualifyArguments),
     /// Read stations, profiles and packages as `run` would, and say what is wrong with them
     Check(check::CheckArguments),
     /// What a firmware package would do to a module
@@ -124,6 +127,7 @@ pub fn main() -> ExitCode {
     start_logging(arguments.verbose);
     match arguments.command {
         Command::Run(arguments) => run::run(&arguments),
+        Command::Qualify(arguments) => qualify::run(&arguments),
         Command::Check(arguments) => check::run(&arguments),
         Command::Package(command) => package::run(&command),
         Command::Devices(arguments) => devices::run(&arguments),

@@ -16,7 +16,7 @@ use super::floor::Product;
 use super::session::firehose::{Firehose, failure};
 use super::work::{Edl, Work};
 use crate::config::{Profile, ReadBack};
-use crate::domain::{Fact, FailureCode, Geometry, PageRange, Phase, Sha256Digest};
+use crate::domain::{Fact, FailureCode, Geometry, PageRange, Phase, Sha256Digest, Wait};
 use crate::firmware::Image;
 use crate::hardware::DeviceRecord;
 use crate::protocol::firehose::command;
@@ -192,7 +192,9 @@ impl Writing<'_> {
         let xml = command::erase(range, self.geometry, attributes).map_err(failure)?;
         let mut refusals = 0;
         loop {
+            let waiting = self.firehose.waiting(Wait::Erase);
             let answer = self.firehose.command(&xml, self.profile.timeouts.erase).await?;
+            waiting.over();
             if answer.response.ack && !answer.error_logged {
                 return Ok(());
             }
@@ -247,7 +249,9 @@ impl Writing<'_> {
             Failure::new(code, format!("{}: {reason}", op.image))
         };
         let xml = command::program(op.range, self.geometry, &op.attributes).map_err(failure)?;
+        let waiting = self.firehose.waiting(Wait::Configure);
         let answer = self.firehose.command(&xml, self.profile.timeouts.configure).await?;
+        waiting.over();
         if !answer.response.ack {
             return Ok(Err(refused(answer.reason())));
         }
@@ -255,7 +259,9 @@ impl Writing<'_> {
             return Err(Failure::new(FailureCode::FirehoseProtocol, "a write without raw mode").into());
         }
         let sent = self.send_image(op, image).await?;
+        let waiting = self.firehose.waiting(Wait::ProgramAck);
         let answer = self.firehose.answer(self.profile.timeouts.program_ack, "a write was not acknowledged").await?;
+        waiting.over();
         if !answer.response.ack || answer.error_logged {
             return Ok(Err(refused(answer.reason())));
         }

@@ -409,7 +409,13 @@ impl Work {
             }
             let stored = match &backup {
                 Some(stored) => stored.clone(),
-                None => self.backup(&device, product, &bound).await?,
+                None => {
+                    let stored = self.backup(&device, product, &bound).await?;
+                    if product.read_twice {
+                        self.read_again(&device, &bound, &stored).await?;
+                    }
+                    stored
+                }
             };
             backup = Some(stored.clone());
             let permission = match authority.take() {

@@ -14,8 +14,9 @@ use super::reconcile::SlotView;
 use super::session::at::AtSession;
 use super::session::firehose::Firehose;
 use super::session::sahara::SaharaSession;
+use super::waits::Waiting;
 use crate::config::SlotConfig;
-use crate::domain::{Fact, FailureCode, Family, Identity, Phase, PortChain, RunId, limits};
+use crate::domain::{Fact, FailureCode, Family, Identity, Phase, PortChain, RunId, Wait, limits};
 use crate::hardware::{DeviceKey, DeviceMode, DeviceRecord};
 use crate::ledger::OpenRun;
 
@@ -211,8 +212,12 @@ impl Work {
         let port = self.floor.bus.open_port(&device.key, family.at_interface).await;
         let opened = match port {
             Ok(port) => {
-                let mut at = AtSession::new(port, clock, at_limit);
-                at.synchronise(deadline).await.map(|()| at)
+                let waiting = self.waiting(Wait::Ready);
+                let mut at = AtSession::new(port, clock, at_limit).timed(self.draft.waits());
+                at.synchronise(deadline).await.map(|()| {
+                    waiting.over();
+                    at
+                })
             }
             Err(error) => Err(error.into()),
         };
@@ -220,6 +225,11 @@ impl Work {
             Ok(at) => Ok(at),
             Err(error) => Err(self.judge(error, &device.key, FailureCode::AtSilent).await),
         }
+    }
+
+    /// A wait begins that is part of the run's record once it is over.
+    pub(crate) fn waiting(&self, wait: Wait) -> Waiting {
+        self.draft.waits().begin(wait, &self.floor.clock)
     }
 
     /// Gives the log lines of this walk the run they belong to.
@@ -251,6 +261,7 @@ impl Work {
             record.profile_digest = Some(profile.digest);
             record.package_digest = Some(package.digest());
             record.boots_required = profile.boots;
+            record.flags.unqualified = product.unqualified;
         });
         self.append(Fact::Admitted {
             run: self.run(),

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    BatchId, ChipId, FailureCode, Geometry, Imei, KeyHash, Measurement, Phase, PortChain, RunId, RunRecord,
-    Sha256Digest, SlotName, StationName,
+    BatchId, ChipId, FailureCode, Geometry, Imei, KeyHash, Measurement, Phase, PortChain, Qualification, RunId,
+    RunRecord, Sha256Digest, SlotName, StationName,
 };
 
 /// What a module says of itself over AT.
@@ -220,6 +220,15 @@ pub enum Fact {
         /// The backup.
         backup: BackupRef,
     },
+    /// The guarded partitions were read a second time and are equal to the backup.
+    BackupConfirmed {
+        /// The run.
+        run: RunId,
+        /// The backup.
+        backup: Sha256Digest,
+        /// Bytes that were read again.
+        bytes: u64,
+    },
     /// The next command changes the module. Durable before it is sent.
     Intent {
         /// The run.
@@ -295,6 +304,8 @@ pub enum Fact {
         /// The other run concerned, where there is one.
         other: Option<RunId>,
     },
+    /// A profile was tried on a number of units, and is qualified by that or is not.
+    Qualified(Box<Qualification>),
     /// A hub vanished with everything behind it: one event, however many slots it has.
     HubLost {
         /// The hub.
@@ -319,6 +330,7 @@ impl Fact {
             | Self::Claimed { run, .. }
             | Self::ClaimRefused { run, .. }
             | Self::BackupStored { run, .. }
+            | Self::BackupConfirmed { run, .. }
             | Self::Intent { run, .. }
             | Self::Staged { run, .. }
             | Self::Flashed { run, .. }
@@ -330,6 +342,7 @@ impl Fact {
             Self::StationStarted { .. }
             | Self::StationStopped { .. }
             | Self::BatchOpened { .. }
+            | Self::Qualified(_)
             | Self::HubLost { .. }
             | Self::HubReturned { .. } => None,
         }

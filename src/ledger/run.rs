@@ -149,6 +149,9 @@ impl Body {
                 Some(claim) if claim.chip == backup.chip => Ok(()),
                 _ => Err("a backup belongs to the chip that its run has claimed"),
             },
+            Fact::BackupConfirmed { backup, .. } if !self.backups.iter().any(|stored| stored.id == *backup) => {
+                Err("only a stored backup of the run can be confirmed")
+            }
             Fact::Intent { chip, backup, .. } => self.check_intent(*chip, *backup),
             Fact::Staged { .. } | Fact::Flashed { .. } | Fact::RunInterrupted { .. } if !self.has_intent() => {
                 Err("a run without an intent has changed nothing that could be staged, flashed or interrupted")
@@ -214,6 +217,8 @@ impl Body {
             Fact::StationStarted { .. }
             | Fact::StationStopped { .. }
             | Fact::BatchOpened { .. }
+            | Fact::BackupConfirmed { .. }
+            | Fact::Qualified(_)
             | Fact::ClaimRefused { .. }
             | Fact::RunFinished(_)
             | Fact::Quarantined { .. }

@@ -6,6 +6,7 @@ mod harness;
 mod interruptions;
 mod moves;
 mod passes;
+mod qualify;
 mod swaps;
 mod table;
 mod truth;

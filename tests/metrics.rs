@@ -73,6 +73,7 @@ fn record(number: u8, at: &str, outcome: Outcome, code: Option<FailureCode>) -> 
             PhaseTime { phase: Phase::Permit, milliseconds: 2500 },
             PhaseTime { phase: Phase::Flash, milliseconds: 61_000 },
         ],
+        waits: Vec::new(),
         bytes_written: 1000,
         bytes_per_second: 0,
         bad_blocks: 0,

@@ -53,6 +53,7 @@ fn record(number: u8, batch: &str, text: &str) -> RunRecord {
         boots_verified: 0,
         boots_required: 2,
         phases: vec![PhaseTime { phase: Phase::Identify, milliseconds: 12 }],
+        waits: Vec::new(),
         bytes_written: 0,
         bytes_per_second: 0,
         bad_blocks: 0,

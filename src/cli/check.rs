@@ -3,8 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::{Status, complain, counted, prepare, print};
+use super::{Status, complain, counted, prepare, print, qualify};
 use crate::config;
+use crate::firmware::{self, Package};
 use crate::host::{Disk, EntryKind, OsDisk};
 
 #[derive(Debug, clap::Args)]
@@ -32,8 +33,8 @@ pub(crate) fn run(arguments: &CheckArguments) -> Status {
 fn check(disk: &Arc<dyn Disk>, path: &Path) -> Result<String, String> {
     if is_directory(disk, path) {
         let package = prepare::open_package(disk, path)?;
-        let warnings: String = package.warnings().iter().map(|warning| format!("\n  note: {warning}")).collect();
-        return Ok(format!("a good {} package, digest {}{warnings}", package.kind().as_str(), package.digest()));
+        let notes: String = notes(&package).iter().map(|note| format!("\n  note: {note}")).collect();
+        return Ok(format!("a good {} package, digest {}{notes}", package.kind().as_str(), package.digest()));
     }
     if config::is_profile(disk.as_ref(), path) {
         let profile = prepare::profile(disk.as_ref(), path).map_err(|errors| errors.to_string())?;
@@ -46,6 +47,11 @@ fn check(disk: &Arc<dyn Disk>, path: &Path) -> Result<String, String> {
         notes += &check_package(disk, profile)?;
     }
     notes += &prepare::vault_warning(&station).map(|warning| format!("\n  note: {warning}")).unwrap_or_default();
+    let standings = qualify::standings_at(disk.as_ref(), &station.state);
+    for (note, is_good) in qualify::standing_notes(&standings, &station) {
+        let help = if is_good { "" } else { ": `run` refuses it without --unqualified" };
+        notes += &format!("\n  note: {note}{help}");
+    }
     let slots = counted(station.slots.len() as u64, "slot", "slots");
     let profiles = counted(station.profiles.len() as u64, "profile", "profiles");
     Ok(format!("a good station with {slots} and {profiles}{notes}"))
@@ -57,11 +63,17 @@ fn check_package(disk: &Arc<dyn Disk>, profile: &config::Profile) -> Result<Stri
     match &profile.package {
         config::PackageSource::Directory(_) => {
             let product = prepare::product(disk, &Arc::new(profile.clone()), Path::new(""))?;
-            let about = |warning: &String| format!("\n  note: package of profile {}: {warning}", profile.name);
-            Ok(product.package.warnings().iter().map(about).collect())
+            let about = |note: &String| format!("\n  note: package of profile {}: {note}", profile.name);
+            Ok(notes(&product.package).iter().map(about).collect())
         }
         config::PackageSource::Simulated(_) => Ok(String::new()),
     }
+}
+
+/// What a person should know of a package, a sentence each.
+fn notes(package: &Package) -> Vec<String> {
+    let findings = firmware::inspect(package).findings.into_iter().map(|finding| finding.text);
+    package.warnings().iter().cloned().chain(findings).collect()
 }
 
 fn is_directory(disk: &Arc<dyn Disk>, path: &Path) -> bool {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::{Status, complain, prepare, print, print_json, reserve, start};
+use super::{Status, complain, prepare, print, print_json, qualify, reserve, start};
 use crate::config::{HardwareKind, Station};
 use crate::domain::PortChain;
 use crate::hardware::SlotPower;
@@ -63,6 +63,7 @@ fn attempt(arguments: &DoctorArguments) -> Result<Status, Status> {
     if let Some(station) = &station {
         checks.extend(records(disk.as_ref(), station, Clock::real().wall()));
         checks.push(vault_check(&disk, station));
+        checks.push(qualified(disk.as_ref(), station));
         if is_real {
             checks.push(power(disk.as_ref(), station, arguments.switch_power)?);
         }
@@ -164,6 +165,24 @@ fn vault_check(disk: &Arc<dyn Disk>, station: &Station) -> Check {
         }
         (None, Some(_)) => Check::good(name, "its key is there"),
         (None, None) => Check::good(name, "none yet"),
+    }
+}
+
+/// Whether `run` takes the station's profiles as they are.
+fn qualified(disk: &dyn Disk, station: &Station) -> Check {
+    let name = "qualified";
+    let notes = qualify::standing_notes(&qualify::standings_at(disk, &station.state), station);
+    let said = |good: bool| -> Vec<&str> {
+        notes.iter().filter(|(_, is_good)| *is_good == good).map(|(note, _)| note.as_str()).collect()
+    };
+    match (said(false), said(true)) {
+        (bad, _) if !bad.is_empty() => Check::finding(
+            name,
+            bad.join("; "),
+            "`stationmaster qualify STATION PROFILE` tries it on modules; `run --unqualified` runs it as it is",
+        ),
+        (_, good) if good.is_empty() => Check::good(name, "simulated hardware asks for no qualification"),
+        (_, good) => Check::good(name, good.join("; ")),
     }
 }
 

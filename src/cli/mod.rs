@@ -22,6 +22,7 @@ mod package;
 mod places;
 pub mod prepare;
 mod projections;
+mod qualify;
 pub mod replay;
 mod report;
 mod reserve;
@@ -37,6 +38,8 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+
+pub(crate) use crate::domain::text::wrapped;
 
 /// How a command went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,6 +83,8 @@ struct Arguments {
 enum Command {
     /// Run a station: identify, back up, flash, verify and record every module that is put into a slot
     Run(run::RunArguments),
+    /// Try a profile on a number of modules: whether it keeps what it promises, how fast, with which deadlines
+    Qualify(qualify::QualifyArguments),
     /// Read stations, profiles and packages as `run` would, and say what is wrong with them
     Check(check::CheckArguments),
     /// What a firmware package would do to a module
@@ -131,6 +136,7 @@ pub fn main() -> ExitCode {
     start_logging(arguments.verbose);
     match arguments.command {
         Command::Run(arguments) => run::run(&arguments),
+        Command::Qualify(arguments) => qualify::run(&arguments),
         Command::Check(arguments) => check::run(&arguments),
         Command::Package(command) => package::run(&command),
         Command::Devices(arguments) => devices::run(&arguments),
@@ -188,29 +194,6 @@ pub(crate) fn print_bytes(bytes: &[u8]) {
 /// Prints to standard error.
 pub(crate) fn complain(text: impl std::fmt::Display) {
     let _closed_pipe = writeln!(display::Stderr, "{text}");
-}
-
-/// Width of the lines of a text for people, in characters.
-const WIDTH: usize = 80;
-
-/// A text in lines of at most [`WIDTH`] characters; all but the first are indented.
-pub(crate) fn wrapped(text: &str, indent: usize) -> String {
-    let mut lines = String::new();
-    let mut length = 0;
-    for (index, word) in text.split(' ').enumerate() {
-        let chars = word.chars().count();
-        if index > 0 && length + 1 + chars > WIDTH && length > indent {
-            lines.push('\n');
-            lines.push_str(&" ".repeat(indent));
-            length = indent;
-        } else if index > 0 {
-            lines.push(' ');
-            length += 1;
-        }
-        lines.push_str(word);
-        length += chars;
-    }
-    lines
 }
 
 /// A number with its noun.

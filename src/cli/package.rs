@@ -25,17 +25,22 @@ pub(crate) struct InspectArguments {
 pub(crate) fn run(command: &PackageCommand) -> Status {
     let PackageCommand::Inspect(arguments) = command;
     let disk: Arc<dyn Disk> = Arc::new(OsDisk::new());
-    let package = match prepare::open_package(&disk, &arguments.directory) {
-        Ok(package) => package,
+    let (inspection, status) = match prepare::open_package(&disk, &arguments.directory) {
+        Ok(package) => (firmware::inspect(&package), Status::Good),
         Err(why) => {
-            complain(why.trim_end());
-            return Status::Refused;
+            let why = why.trim_end();
+            complain(why);
+            // What its documents would do is worth knowing also where images are missing.
+            let first = why.lines().next().unwrap_or_default();
+            match firmware::survey(disk.as_ref(), &arguments.directory, first) {
+                Ok(inspection) => (inspection, Status::NotAllGood),
+                Err(_) => return Status::Refused,
+            }
         }
     };
-    let inspection = firmware::inspect(&package);
     if !arguments.json {
         print(&inspection.to_string());
-        return Status::Good;
+        return status;
     }
     match serde_json::to_value(&inspection) {
         Ok(value) => print_json(&value),
@@ -44,5 +49,5 @@ pub(crate) fn run(command: &PackageCommand) -> Status {
             return Status::Stuck;
         }
     }
-    Status::Good
+    status
 }

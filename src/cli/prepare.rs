@@ -137,7 +137,7 @@ pub fn product(disk: &Arc<dyn Disk>, profile: &Arc<Profile>, state: &Path) -> Re
             profile.guard
         ));
     }
-    Ok(Product { profile: Arc::clone(profile), package: Arc::new(package) })
+    Ok(Product { profile: Arc::clone(profile), package: Arc::new(package), unqualified: false, read_twice: false })
 }
 
 /// Opens a package as a run uses it: by its update document, unless a factory document lies beside it. Then the factory

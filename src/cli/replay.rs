@@ -7,9 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Status, complain, counted, prepare, print};
-use crate::config::{PackageSource, SlotConfig, Station};
+use crate::config::{IfAlready, PackageSource, Profile, SlotConfig, Station};
 use crate::controller::{Controller, Handle, Parts, Product};
-use crate::domain::{Fact, Phase, RunId, limits};
+use crate::domain::{Fact, FailureCode, Phase, RunId, limits};
 use crate::host::{Clock, Disk, MemoryDisk, OsDisk, Random};
 use crate::ledger::{IndexPlace, Ledger, WriterMode};
 use crate::trace::{Difference, Event, FactsDiffer, Player, Trace, compare};
@@ -118,13 +118,30 @@ fn admitted_to(fact: &Fact) -> Option<&str> {
     }
 }
 
+/// Whether the run was one of a qualification. What only its second reading can have ended has a backup and no intent.
+fn was_read_twice(facts: &[Fact]) -> bool {
+    let has = |is_meant: fn(&Fact) -> bool| facts.iter().any(is_meant);
+    let failed =
+        |fact: &Fact| matches!(fact, Fact::RunFinished(record) if record.code == Some(FailureCode::BackupFailed));
+    has(|fact| matches!(fact, Fact::BackupConfirmed { .. }))
+        || has(|fact| matches!(fact, Fact::BackupStored { .. }))
+            && !has(|fact| matches!(fact, Fact::Intent { .. }))
+            && has(failed)
+}
+
 /// Plays a trace to the controller; in virtual time it takes as long as its computations. Must be called in a paused
 /// runtime.
 ///
 /// # Errors
 /// A sentence for people, where the trace cannot be played or belongs to other packages.
-pub async fn replay(trace: Trace, station: &Station, products: Vec<Product>) -> Result<Replayed, String> {
+pub async fn replay(trace: Trace, station: &Station, mut products: Vec<Product>) -> Result<Replayed, String> {
     let trace = Arc::new(trace);
+    if was_read_twice(&trace.facts) {
+        for product in &mut products {
+            let profile = Profile { if_already: IfAlready::Flash, ..(*product.profile).clone() };
+            (product.profile, product.read_twice) = (Arc::new(profile), true);
+        }
+    }
     for product in &products {
         let name = &product.profile.name;
         let digests = (product.profile.digest, product.package.digest());

@@ -1,4 +1,4 @@
-//! `run`: the main job.
+//! `run`: the main job. `qualify` is the same job with another end.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use super::crash::{After, CrashDisk};
 use super::display::{Display, final_table};
 use super::line::Line;
 use super::projections::{Audience, Projections};
-use super::{Status, complain, prepare, print, print_json, signal};
+use super::{Status, complain, prepare, print, print_json, qualify, signal};
 use crate::config::{HardwareKind, Station};
 use crate::controller::{Controller, End, Handle, Parts, Product};
 use crate::domain::{BatchId, FailureCode, Phase, RunState};
@@ -27,11 +27,11 @@ const LISTEN: &str = "127.0.0.1:9464";
 #[derive(Debug, clap::Args)]
 pub(crate) struct RunArguments {
     /// The station file
-    station: PathBuf,
+    pub(super) station: PathBuf,
     /// The batch (work order) to work on; without it a name is made from the date and time
     #[arg(long, value_name = "ID")]
     batch: Option<BatchId>,
-    /// End when the batch has this many finished units; without it, when stopped
+    /// End when the batch has this many finished units; without it, when stopped (`qualify`: one for each slot)
     #[arg(long, value_name = "N", value_parser = units)]
     units: Option<u32>,
     /// Where ledger and backups are kept, instead of the station file's `state`
@@ -49,6 +49,9 @@ pub(crate) struct RunArguments {
     /// How long /metrics is still served after the end, in seconds, so that the last scrape sees the last unit
     #[arg(long, value_name = "SECONDS", default_value_t = 2)]
     linger: u64,
+    /// Run also profiles that are not qualified for real hardware; each of their rows says so
+    #[arg(long)]
+    unqualified: bool,
     #[command(flatten)]
     trace: super::trace::TraceArguments,
     /// Print the result as one JSON document on standard output
@@ -70,6 +73,15 @@ fn units(text: &str) -> Result<u32, String> {
     number.ok_or_else(|| format!("a number of units is 1 to {UNITS_MAX}"))
 }
 
+/// What a run is for.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Purpose<'a> {
+    /// A batch.
+    Batch,
+    /// The qualification of the profile that is named so.
+    Qualification(&'a str),
+}
+
 /// Everything that is known before a device is opened.
 struct Prepared {
     station: Arc<Station>,
@@ -77,6 +89,7 @@ struct Prepared {
     state: PathBuf,
     reports: PathBuf,
     batch: BatchId,
+    units: Option<u32>,
     clock: Clock,
     disk: Arc<dyn Disk>,
 }
@@ -110,6 +123,11 @@ impl From<LedgerError> for Failed {
 }
 
 pub(crate) fn run(arguments: &RunArguments) -> Status {
+    run_for(arguments, Purpose::Batch)
+}
+
+/// The same for one purpose.
+pub(super) fn run_for(arguments: &RunArguments, purpose: Purpose<'_>) -> Status {
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -118,11 +136,14 @@ pub(crate) fn run(arguments: &RunArguments) -> Status {
         }
     };
     let result = runtime.block_on(async {
-        let station = read_station(arguments)?;
+        let mut station = read_station(arguments)?;
+        if let Purpose::Qualification(profile) = purpose {
+            station = qualify::narrowed(station, profile).map_err(Failed::Refused)?;
+        }
         // A socket that cannot be had ends the command before anything is touched.
         let listener = bind(&arguments.listen).await?;
-        let prepared = prepare_run(arguments, station)?;
-        work(arguments, prepared, listener).await
+        let prepared = prepare_run(arguments, station, purpose)?;
+        work(arguments, prepared, listener, purpose).await
     });
     result.unwrap_or_else(Failed::tell)
 }
@@ -131,7 +152,7 @@ fn read_station(arguments: &RunArguments) -> Result<Station, Failed> {
     prepare::station(&OsDisk::new(), &arguments.station).map_err(|errors| Failed::Refused(errors.to_string()))
 }
 
-fn prepare_run(arguments: &RunArguments, station: Station) -> Result<Prepared, Failed> {
+fn prepare_run(arguments: &RunArguments, station: Station, purpose: Purpose<'_>) -> Result<Prepared, Failed> {
     let os: Arc<dyn Disk> = Arc::new(OsDisk::new());
     let clock = Clock::scaled(station.time_scale());
     let state = arguments.state.clone().unwrap_or_else(|| station.state.clone());
@@ -141,7 +162,8 @@ fn prepare_run(arguments: &RunArguments, station: Station) -> Result<Prepared, F
         None => {
             let now = clock.wall().to_string();
             let digits: String = now.chars().take(19).filter(|c| c.is_ascii_digit() || *c == 'T').collect();
-            format!("B-{digits}").parse().map_err(|error| Failed::Refused(format!("error: {error}")))?
+            let letter = if matches!(purpose, Purpose::Batch) { "B" } else { "Q" };
+            format!("{letter}-{digits}").parse().map_err(|error| Failed::Refused(format!("error: {error}")))?
         }
     };
     let disk: Arc<dyn Disk> = match (arguments.crash_after, arguments.full_after) {
@@ -151,7 +173,7 @@ fn prepare_run(arguments: &RunArguments, station: Station) -> Result<Prepared, F
     };
     disk.create_dir_all(&state)
         .map_err(|error| Failed::Stuck(format!("{}: {}", state.display(), prepare::no_directory(&error))))?;
-    let products = prepare::products(&disk, &station, &state).map_err(Failed::Refused)?;
+    let mut products = prepare::products(&disk, &station, &state).map_err(Failed::Refused)?;
     for product in &products {
         for warning in product.package.warnings() {
             complain(format!("warning: package of profile {}: {warning}", product.profile.name));
@@ -160,7 +182,14 @@ fn prepare_run(arguments: &RunArguments, station: Station) -> Result<Prepared, F
     if let Some(warning) = prepare::vault_warning(&station) {
         complain(format!("warning: {warning}"));
     }
-    Ok(Prepared { station: Arc::new(station), products, state, reports, batch, clock, disk })
+    let units = match purpose {
+        Purpose::Batch => arguments.units,
+        Purpose::Qualification(_) => {
+            products.iter_mut().for_each(|product| product.read_twice = true);
+            Some(qualify::units(arguments.units, &station).map_err(Failed::Refused)?)
+        }
+    };
+    Ok(Prepared { station: Arc::new(station), products, state, reports, batch, units, clock, disk })
 }
 
 /// Opens a station's ledger, which is that of the same kind of hardware.
@@ -188,17 +217,26 @@ pub(super) async fn open_ledger(
     Ok(ledger)
 }
 
-async fn work(arguments: &RunArguments, prepared: Prepared, listener: Option<TcpListener>) -> Result<Status, Failed> {
-    let Prepared { station, products, state, reports, batch, clock, disk } = prepared;
+async fn work(
+    arguments: &RunArguments,
+    prepared: Prepared,
+    listener: Option<TcpListener>,
+    purpose: Purpose<'_>,
+) -> Result<Status, Failed> {
+    let Prepared { station, mut products, state, reports, batch, units, clock, disk } = prepared;
     let ledger = open_ledger(&disk, &clock, &station, &state).await?;
     let simulated = station.hardware == HardwareKind::Simulated;
     let vault = prepare::vault(&disk, &station, &state);
     vault.prepare().map_err(|error| Failed::Stuck(error.to_string()))?;
+    let may_be_unqualified = arguments.unqualified || matches!(purpose, Purpose::Qualification(_));
+    let standings = qualify::standings(&ledger).await?;
+    qualify::admit(&mut products, &standings, (simulated, may_be_unqualified), &arguments.station)
+        .map_err(Failed::Refused)?;
     let projections = Projections::open(&disk, &ledger, &station, &products, &clock, (&state, &reports))
         .await
         .map_err(Failed::Stuck)?;
     let finished = ledger.finished_in_batch(batch.clone()).await?;
-    let left = arguments.units.map(|units| units.saturating_sub(finished));
+    let left = units.map(|units| units.saturating_sub(finished));
     let line = Line::start(&station, &clock, &disk, &ledger, &state, left).await.map_err(Failed::Stuck)?;
     let server = match listener {
         Some(listener) => Some(serve(listener, projections.metrics(), ledger.clone())?),
@@ -210,7 +248,7 @@ async fn work(arguments: &RunArguments, prepared: Prepared, listener: Option<Tcp
     traces.follow(&ledger);
     let started = Controller::start(Parts {
         station: Arc::clone(&station),
-        products,
+        products: products.clone(),
         bus: traces.bus(),
         power: traces.power(),
         clock: clock.clone(),
@@ -219,7 +257,7 @@ async fn work(arguments: &RunArguments, prepared: Prepared, listener: Option<Tcp
         vault: Arc::new(vault),
         simulated,
         batch: batch.clone(),
-        units: arguments.units,
+        units,
         wait: Duration::from_secs(arguments.wait),
     })
     .await;
@@ -246,7 +284,14 @@ async fn work(arguments: &RunArguments, prepared: Prepared, listener: Option<Tcp
     display.finish().await;
     line.stop();
     let ended = ended?;
-    let mut status = conclude(arguments, &ledger, &batch, &reports).await?;
+    let mut status = match purpose {
+        Purpose::Batch => conclude(arguments, &ledger, &batch, &reports).await?,
+        Purpose::Qualification(_) => {
+            let units = units.unwrap_or_default();
+            let ended = qualify::Ended { station: &station.name, batch: &batch, products: &products, units, simulated };
+            qualify::conclude(&ledger, ended, arguments.json).await?
+        }
+    };
     if ended == End::DiskFailed {
         let why = handle.disk_failure().unwrap_or_default();
         complain(format!(

@@ -7,7 +7,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::domain::{BandSet, Family, Guard, KeyHash, Manifest, Sha256Digest, Tac};
+use crate::domain::{BandSet, Family, Guard, KeyHash, Manifest, Sha256Digest, Tac, Wait};
 
 use super::Pattern;
 
@@ -219,6 +219,27 @@ pub struct Timeouts {
     pub reset: Duration,
     /// From there until the module is back in normal mode.
     pub boot: Duration,
+}
+
+impl Timeouts {
+    /// The deadline of one kind of wait.
+    #[must_use]
+    pub const fn of(&self, wait: Wait) -> Duration {
+        match wait {
+            Wait::At => self.at,
+            Wait::Ready => self.ready,
+            Wait::Edl => self.edl,
+            Wait::Hello => self.hello,
+            Wait::Loader => self.loader,
+            Wait::Configure => self.configure,
+            Wait::Erase => self.erase,
+            Wait::ProgramAck => self.program_ack,
+            Wait::Transfer => self.transfer,
+            Wait::Read => self.read,
+            Wait::Reset => self.reset,
+            Wait::Boot => self.boot,
+        }
+    }
 }
 
 impl Default for Timeouts {

@@ -10,6 +10,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use super::floor::ActiveRun;
+use super::waits::Waits;
 use crate::domain::{BatchId, Phase, PhaseTime, RunId, RunRecord, SlotName, StationName};
 use crate::host::Clock;
 
@@ -24,6 +25,7 @@ pub(crate) struct Draft {
 struct Inner {
     record: RunRecord,
     times: BTreeMap<Phase, Duration>,
+    waits: Waits,
     entered: Duration,
     begun: bool,
     changed: bool,
@@ -42,8 +44,15 @@ impl Draft {
     ) -> Self {
         let mut record = RunRecord::begun(run, batch, station, slot, clock.scale(), clock.wall());
         record.flags.simulated = simulated;
-        let inner =
-            Inner { record, times: BTreeMap::new(), entered: clock.now(), begun: false, changed: false, active: None };
+        let inner = Inner {
+            record,
+            times: BTreeMap::new(),
+            waits: Waits::default(),
+            entered: clock.now(),
+            begun: false,
+            changed: false,
+            active: None,
+        };
         Self { clock: clock.clone(), inner: Arc::new(Mutex::new(inner)) }
     }
 
@@ -54,6 +63,11 @@ impl Draft {
     /// Changes the record.
     pub(crate) fn update(&self, change: impl FnOnce(&mut RunRecord)) {
         self.with(|inner| change(&mut inner.record));
+    }
+
+    /// How long the run waited for what.
+    pub(crate) fn waits(&self) -> Waits {
+        self.with(|inner| inner.waits.clone())
     }
 
     /// A copy of the record as it stands.
@@ -117,6 +131,7 @@ impl Draft {
         let ended = self.clock.wall();
         self.with(|inner| {
             inner.record.ended = ended;
+            inner.record.waits = inner.waits.times();
             inner.record.phases = inner
                 .times
                 .iter()

@@ -7,7 +7,7 @@ use super::session::sahara::{Contact, SaharaSession};
 use super::session::{EdlLink, diag};
 use super::work::{Arrival, Edl, Work};
 use crate::config::{Efs, Timeouts};
-use crate::domain::{FailureCode, Geometry, Guard, Imei, PageRange, Phase, Sha256Digest, limits};
+use crate::domain::{FailureCode, Geometry, Guard, Imei, PageRange, Phase, Sha256Digest, Wait, limits};
 use crate::firmware::Package;
 use crate::hardware::{DeviceKey, DeviceMode, DeviceRecord};
 use crate::ledger::{ClaimAnswer, ClaimRequest};
@@ -109,8 +109,10 @@ impl Work {
         timeouts: &Timeouts,
     ) -> Result<Option<(DeviceRecord, u8)>, Failure> {
         let wanted = |mode: &DeviceMode| matches!(mode, DeviceMode::Edl { .. });
+        let waiting = self.waiting(Wait::Edl);
         match self.await_module(wanted, not, timeouts.edl).await? {
             Arrival::Wanted(device, DeviceMode::Edl { interface }) => {
+                waiting.over();
                 self.draft.update(|record| record.chain_edl = Some(device.key.chain.clone()));
                 Ok(Some((device, interface)))
             }
@@ -163,7 +165,7 @@ impl Work {
         timeouts: &Timeouts,
     ) -> Result<SaharaSession, Failure> {
         let opened = match self.floor.bus.open_bulk(&device.key, interface).await {
-            Ok(pipe) => EdlLink::new(pipe, self.floor.clock.clone()),
+            Ok(pipe) => EdlLink::new(pipe, self.floor.clock.clone()).map(|link| link.timed(self.draft.waits())),
             Err(error) => Err(error.into()),
         };
         match opened {

@@ -20,7 +20,7 @@ use super::restore::{RestoreAuthority, RestorePart};
 use super::session::firehose::{Firehose, failure};
 use super::work::{Edl, Work};
 use crate::config::{Profile, ReadBack};
-use crate::domain::{Fact, FailureCode, Geometry, PageRange, Phase, Sha256Digest};
+use crate::domain::{Fact, FailureCode, Geometry, PageRange, Phase, Sha256Digest, Wait};
 use crate::firmware::Image;
 use crate::hardware::DeviceRecord;
 use crate::protocol::firehose::command;
@@ -234,7 +234,9 @@ impl Writing<'_> {
         let mut refusals = 0;
         loop {
             self.halt.check()?;
+            let waiting = self.firehose.waiting(Wait::Erase);
             let answer = self.firehose.command(&xml, self.profile.timeouts.erase).await?;
+            waiting.over();
             if answer.response.ack && !answer.error_logged {
                 return Ok(());
             }
@@ -302,7 +304,9 @@ impl Writing<'_> {
     ) -> Result<Result<(), Failure>, SessionError> {
         let xml = command::program(range, self.geometry, attributes).map_err(failure)?;
         self.halt.check()?;
+        let waiting = self.firehose.waiting(Wait::Configure);
         let answer = self.firehose.command(&xml, self.profile.timeouts.configure).await?;
+        waiting.over();
         if !answer.response.ack {
             return Ok(Err(refused(what, &answer.reason())));
         }
@@ -314,7 +318,9 @@ impl Writing<'_> {
 
     /// Waits for the end of a write.
     async fn acknowledged(&mut self, what: &str) -> Result<Result<(), Failure>, SessionError> {
+        let waiting = self.firehose.waiting(Wait::ProgramAck);
         let answer = self.firehose.answer(self.profile.timeouts.program_ack, "a write was not acknowledged").await?;
+        waiting.over();
         let is_good = answer.response.ack && !answer.error_logged;
         Ok(if is_good { Ok(()) } else { Err(refused(what, &answer.reason())) })
     }

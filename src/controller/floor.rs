@@ -30,6 +30,10 @@ pub struct Product {
     pub profile: Arc<Profile>,
     /// Its package, opened once and shared by all slots.
     pub package: Arc<Package>,
+    /// Whether the profile is not qualified and runs because somebody said so: each row says it.
+    pub unqualified: bool,
+    /// Whether each backup is read a second time and compared, as a qualification does.
+    pub read_twice: bool,
 }
 
 /// What modules are put into the slots for.

@@ -9,7 +9,7 @@ use super::session::at::AtSession;
 use super::work::Work;
 use crate::config::{IfAlready, Profile, Timeouts};
 use crate::domain::text::printable;
-use crate::domain::{CFUN_FACTORY_TEST, CFUN_OFFLINE, FailureCode, Family, Identity, Imei, Sha256Digest, limits};
+use crate::domain::{CFUN_FACTORY_TEST, CFUN_OFFLINE, FailureCode, Family, Identity, Imei, Sha256Digest, Wait, limits};
 use crate::hardware::DeviceRecord;
 use crate::protocol::at::{self, Reply};
 
@@ -44,10 +44,12 @@ impl Work {
         timeouts: &Timeouts,
     ) -> Result<Identity, Failure> {
         let deadline = self.floor.clock.deadline(timeouts.ready);
+        let waiting = self.waiting(Wait::Ready);
         let identity = match read(at, family, deadline, self.floor.clock.now()).await {
             Ok(identity) => identity?,
             Err(error) => return Err(self.judge(error, &device.key, FailureCode::AtSilent).await),
         };
+        waiting.over();
         self.floor.board.update(self.slot, |status| status.model = Some(identity.model.clone()));
         Ok(identity)
     }

@@ -4,6 +4,7 @@
 //! own below its slot. They share [`floor::Floor`] and speak to each other through it and through the ledger. What
 //! others may ask of the controller is [`Handle`]. [`mapping`] works without all of them: it teaches a station its slots.
 
+mod again;
 mod backup;
 mod board;
 mod checks;
@@ -29,6 +30,7 @@ mod slot;
 mod stop;
 mod verify;
 mod visits;
+mod waits;
 mod walk;
 mod work;
 mod xqcn;

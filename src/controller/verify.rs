@@ -8,7 +8,7 @@ use super::floor::Product;
 use super::session::at::AtSession;
 use super::work::{Arrival, Edl, Work};
 use crate::config::Timeouts;
-use crate::domain::{Blame, ChipId, Fact, FailureCode, Identity, Measurement, Phase};
+use crate::domain::{Blame, ChipId, Fact, FailureCode, Identity, Measurement, Phase, Wait};
 use crate::hardware::{DeviceKey, DeviceMode, DeviceRecord};
 use crate::protocol::at::Final;
 use crate::protocol::sahara::ChipInfo;
@@ -69,8 +69,10 @@ impl Work {
     pub(crate) async fn await_normal(&mut self, not: &DeviceKey, limit: Duration) -> Result<DeviceRecord, Failure> {
         let mut cycled = false;
         loop {
+            let waiting = self.waiting(Wait::Boot);
             match self.await_module(is_normal, Some(not), limit).await? {
                 Arrival::Wanted(device, _) => {
+                    waiting.over();
                     self.draft.update(|record| record.chain_normal = Some(device.key.chain.clone()));
                     return Ok(device);
                 }
@@ -113,7 +115,12 @@ impl Work {
     /// Waits until a module that was told to leave, or whose supply was cut, is off the bus; `false` when it stays.
     async fn await_left(&mut self, key: &DeviceKey) -> bool {
         let limit = self.timeouts_of_run().reset;
-        self.await_gone(key, limit).await
+        let waiting = self.waiting(Wait::Reset);
+        let left = self.await_gone(key, limit).await;
+        if left {
+            waiting.over();
+        }
+        left
     }
 
     /// Cuts the slot's supply and gives it back; `false` when that cannot be done or did not make the module leave.

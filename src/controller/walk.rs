@@ -483,7 +483,13 @@ impl Work {
             }
             let stored = match &backup {
                 Some(stored) => stored.clone(),
-                None => self.backup(&device, product, &bound).await?,
+                None => {
+                    let stored = self.backup(&device, product, &bound).await?;
+                    if product.read_twice {
+                        self.read_again(&device, &bound, &stored).await?;
+                    }
+                    stored
+                }
             };
             backup = Some(stored.clone());
             self.repair.backup = Some(stored.clone());

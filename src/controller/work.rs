@@ -15,9 +15,10 @@ use super::repair::Repair;
 use super::session::at::AtSession;
 use super::session::firehose::Firehose;
 use super::session::sahara::SaharaSession;
+use super::waits::Waiting;
 use super::xqcn::OverDiag;
 use crate::config::SlotConfig;
-use crate::domain::{Fact, FailureCode, Family, Identity, Phase, PortChain, RunId, limits};
+use crate::domain::{Fact, FailureCode, Family, Identity, Phase, PortChain, RunId, Wait, limits};
 use crate::hardware::{DeviceKey, DeviceMode, DeviceRecord};
 use crate::ledger::OpenRun;
 
@@ -222,8 +223,12 @@ impl Work {
         let port = self.floor.bus.open_port(&device.key, family.at_interface).await;
         let opened = match port {
             Ok(port) => {
-                let mut at = AtSession::new(port, clock, at_limit);
-                at.synchronise(deadline).await.map(|()| at)
+                let waiting = self.waiting(Wait::Ready);
+                let mut at = AtSession::new(port, clock, at_limit).timed(self.draft.waits());
+                at.synchronise(deadline).await.map(|()| {
+                    waiting.over();
+                    at
+                })
             }
             Err(error) => Err(error.into()),
         };
@@ -231,6 +236,11 @@ impl Work {
             Ok(at) => Ok(at),
             Err(error) => Err(self.judge(error, &device.key, FailureCode::AtSilent).await),
         }
+    }
+
+    /// A wait begins that is part of the run's record once it is over.
+    pub(crate) fn waiting(&self, wait: Wait) -> Waiting {
+        self.draft.waits().begin(wait, &self.floor.clock)
     }
 
     /// Gives the log lines of this walk, and the slot on the board, the run they belong to.
@@ -264,6 +274,7 @@ impl Work {
             record.profile_digest = Some(profile.digest);
             record.package_digest = Some(package.digest());
             record.boots_required = profile.boots;
+            record.flags.unqualified = product.unqualified;
         });
         self.append(Fact::Admitted {
             run: self.run(),

@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::{
-    BatchId, ChipId, Diagnosis, FailureCode, Geometry, Imei, KeyHash, Measurement, Phase, PortChain, RunId, RunRecord,
-    Sha256Digest, SlotName, StationName,
+    BatchId, ChipId, Diagnosis, FailureCode, Geometry, Imei, KeyHash, Measurement, Phase, PortChain, Qualification,
+    RunId, RunRecord, Sha256Digest, SlotName, StationName,
 };
 
 /// What a module says of itself over AT.
@@ -350,6 +350,15 @@ pub enum Fact {
         /// What.
         cure: Cure,
     },
+    /// The guarded partitions were read a second time and are equal to the backup.
+    BackupConfirmed {
+        /// The run.
+        run: RunId,
+        /// The backup.
+        backup: Sha256Digest,
+        /// Bytes that were read again.
+        bytes: u64,
+    },
     /// The next command changes the module. Durable before it is sent.
     Intent {
         /// The run.
@@ -446,6 +455,8 @@ pub enum Fact {
         /// The other run concerned, where there is one.
         other: Option<RunId>,
     },
+    /// A profile was tried on a number of units, and is qualified by that or is not.
+    Qualified(Box<Qualification>),
     /// A hub vanished with everything behind it: one event, however many slots it has.
     HubLost {
         /// The hub.
@@ -473,6 +484,7 @@ impl Fact {
             | Self::Diagnosed { run, .. }
             | Self::BackupChosen { run, .. }
             | Self::Cure { run, .. }
+            | Self::BackupConfirmed { run, .. }
             | Self::Intent { run, .. }
             | Self::RestoreIntent { run, .. }
             | Self::Restored { run, .. }
@@ -487,6 +499,7 @@ impl Fact {
             | Self::StationStopped { .. }
             | Self::BatchOpened { .. }
             | Self::BackupImported { .. }
+            | Self::Qualified(_)
             | Self::HubLost { .. }
             | Self::HubReturned { .. } => None,
         }

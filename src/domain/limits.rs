@@ -307,5 +307,15 @@ pub const USBIP_FAREWELL_TIME_MAX: Duration = Duration::from_secs(2);
 pub const USBIP_DEVICES_MAX: u32 = 1024;
 /// Most interfaces of a device in such a list.
 pub const USBIP_INTERFACES_MAX: u8 = 32;
+/// Fewest units that a profile is qualified on: of one or two nobody can tell whether units agree.
+pub const QUALIFY_UNITS_MIN: u32 = 3;
+/// Most units of one qualification.
+pub const QUALIFY_UNITS_MAX: u32 = 500;
+/// A deadline that follows from a qualification is so many times the 99th percentile.
+pub const QUALIFY_MARGIN: u64 = 3;
+/// A profile's deadline must be so many hundredths of the 99th percentile at the least, or it is not qualified.
+pub const QUALIFY_HEADROOM_PERCENT: u64 = 150;
+/// No deadline that follows from a qualification is shorter, in milliseconds.
+pub const QUALIFY_DEADLINE_MS_MIN: u64 = 1000;
 /// Longest line that is read from a terminal or a program at standard input, in bytes.
 pub const INPUT_LINE_BYTES_MAX: usize = 4096;

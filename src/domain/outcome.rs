@@ -144,6 +144,14 @@ pub struct Flags {
     pub quarantined: bool,
     /// The hardware was simulated.
     pub simulated: bool,
+    /// Made with a profile that was not qualified, because somebody said so.
+    #[serde(skip_serializing_if = "is_false")]
+    pub unqualified: bool,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands a reference over")]
+const fn is_false(flag: &bool) -> bool {
+    !*flag
 }
 
 impl fmt::Display for Flags {
@@ -154,6 +162,7 @@ impl fmt::Display for Flags {
             (self.resumed, "resumed"),
             (self.quarantined, "quarantined"),
             (self.simulated, "simulated"),
+            (self.unqualified, "unqualified"),
         ]
         .into_iter()
         .filter_map(|(set, word)| set.then_some(word))

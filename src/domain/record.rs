@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     BatchId, ChipId, Diagnosis, FailureCode, Flags, Guard, Identity, KeyHash, Measurement, Outcome, Phase, PortChain,
-    RunId, Sha256Digest, SlotName, StationName,
+    RunId, Sha256Digest, SlotName, StationName, WaitTime,
 };
 
 /// How long a run was in a phase, all its visits together.
@@ -69,6 +69,9 @@ pub struct RunRecord {
     pub boots_required: u32,
     /// Time in each phase, in the order of the phases.
     pub phases: Vec<PhaseTime>,
+    /// The longest wait of each kind, of those that occurred and were not in vain.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub waits: Vec<WaitTime>,
     /// Bytes written to the module.
     pub bytes_written: u64,
     /// Bytes per second while writing, in station time; 0 when nothing was written.
@@ -126,6 +129,7 @@ impl RunRecord {
             boots_verified: 0,
             boots_required: 0,
             phases: Vec::new(),
+            waits: Vec::new(),
             bytes_written: 0,
             bytes_per_second: 0,
             bad_blocks: 0,

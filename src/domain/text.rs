@@ -29,6 +29,32 @@ pub fn printable_bytes(bytes: &[u8], chars_max: usize) -> String {
     printable(&String::from_utf8_lossy(&bytes[..end]), chars_max)
 }
 
+/// Width of the lines of a text for people, in characters.
+pub const WIDTH: usize = 80;
+
+/// A text in lines of at most [`WIDTH`] characters, broken at blanks; all but the first are indented. A longer word
+/// stays whole.
+#[must_use]
+pub fn wrapped(text: &str, indent: usize) -> String {
+    let mut lines = String::new();
+    let mut length = 0;
+    for (index, word) in text.split(' ').enumerate() {
+        let chars = word.chars().count();
+        if index > 0 && length + 1 + chars > WIDTH && length > indent {
+            lines.truncate(lines.trim_end_matches(' ').len());
+            lines.push('\n');
+            lines.push_str(&" ".repeat(indent));
+            length = indent;
+        } else if index > 0 {
+            lines.push(' ');
+            length += 1;
+        }
+        lines.push_str(word);
+        length += chars;
+    }
+    lines
+}
+
 fn is_plain(c: char) -> bool {
     !(c.is_control()
         || matches!(c,

@@ -3,7 +3,7 @@
 //! Everything that can be wrong with a package is found here, before a module is touched: a package that turns out to
 //! be incomplete in the middle of a flash leaves a dead module behind. [`Package::open`] finds the files by walking,
 //! compares each one with the check list, keeps those open that a flash needs, and tells update from factory
-//! documents. [`mod@inspect`] says in words what the package would do.
+//! documents. [`mod@inspect`] says in words what the package would do, also of one that is not whole.
 
 mod check_list;
 mod document;
@@ -18,6 +18,6 @@ mod tests;
 
 pub use document::PackageKind;
 pub use error::{PackageError, PackageProblem};
-pub use inspect::{Inspection, inspect};
+pub use inspect::{Inspection, inspect, survey};
 pub use names::NameProblem;
 pub use package::{DocumentInfo, Image, Package, PackageFile};

@@ -12,6 +12,7 @@ use super::package::{DocumentInfo, Image, Package, PackageFile};
 use super::shelf::{CHECK_LIST, FIREHOSE, Shelf, error, error_at, shown};
 use crate::domain::{Geometry, Sha256Digest};
 use crate::host::Disk;
+use crate::protocol::layout;
 use crate::protocol::table::PartitionTable;
 
 /// Most files that are named in one warning.
@@ -35,7 +36,7 @@ impl<'a> Opening<'a> {
         for key in self.with_role(Role::RawProgram) {
             let document = Document::read(&key, &self.text(&key)?)?;
             let table = self.table(&document)?;
-            let kind = document.kind(table.as_ref());
+            let kind = document.kind(table.as_ref().map(|(table, _)| table));
             documents.push((kind, document, table));
         }
         let kind = wanted.unwrap_or_else(|| {
@@ -63,19 +64,19 @@ impl<'a> Opening<'a> {
         for (file, line) in document.programmed() {
             used.insert(self.program(&document.key, file, line)?);
         }
+        let layout = self.layout(document.geometry);
         let files = self.hash_all(&used)?;
-        let mut digest = Sha256::new();
-        for PackageFile { key, bytes, sha256 } in &files {
-            digest.update(format!("{key}\0{sha256}\0{bytes}\n"));
-        }
+        let unlisted = self.shelf.unlisted();
         Ok(Package {
             directory: self.shelf.root,
-            digest: Sha256Digest::finish(digest),
+            digest: package_digest(&files),
             kind,
             geometry: document.geometry,
             programmer,
             operations: document.operations,
             table,
+            layout,
+            unlisted,
             images: self.images,
             files,
             documents: infos,
@@ -140,7 +141,7 @@ impl<'a> Opening<'a> {
 
     /// The table among what a document programs, found by its content. Files that are missing are not looked for
     /// here: only the chosen document needs all of its files.
-    fn table(&mut self, document: &Document) -> Result<Option<PartitionTable>, PackageError> {
+    fn table(&mut self, document: &Document) -> Result<Option<(PartitionTable, String)>, PackageError> {
         let mut table: Option<(String, PartitionTable)> = None;
         let mut keys: Vec<String> =
             document.programmed().filter_map(|(file, _)| normalise(FIREHOSE, file).ok()).collect();
@@ -163,7 +164,15 @@ impl<'a> Opening<'a> {
             }
             table = Some((key, parsed));
         }
-        Ok(table.map(|(_, table)| table))
+        Ok(table.map(|(key, table)| (table, key)))
+    }
+
+    /// The list that the table was made from, with its key. Nothing is flashed by it, so one that cannot be read is
+    /// passed over.
+    fn layout(&mut self, geometry: Geometry) -> Option<(PartitionTable, String)> {
+        let key = self.shelf.list.files.keys().find(|key| is_layout(key)).cloned()?;
+        let table = layout::parse(&self.text(&key).ok()?, geometry).ok()?;
+        Some((table, key))
     }
 
     /// The key of a file that the chosen document programs.
@@ -218,10 +227,7 @@ impl<'a> Opening<'a> {
                 self.warnings.push(format!("{key}: is called an update, but writes over the unit's calibration"));
             }
         }
-        let list = &self.shelf.list;
-        let is_unlisted =
-            |key: &&String| *key != CHECK_LIST && !list.files.contains_key(*key) && !list.never_shipped.contains(key);
-        let unlisted: Vec<String> = self.shelf.found.keys().filter(is_unlisted).map(|key| shown(key)).collect();
+        let unlisted = self.shelf.unlisted();
         if !unlisted.is_empty() {
             let named = unlisted.iter().take(NAMED_FILES_MAX).cloned().collect::<Vec<_>>().join(", ");
             let more = unlisted.len().saturating_sub(NAMED_FILES_MAX);
@@ -229,4 +235,18 @@ impl<'a> Opening<'a> {
             self.warnings.push(format!("not in the check list and not used: {named}{more}"));
         }
     }
+}
+
+/// SHA-256 over the files of a check list, which are in the order of their keys.
+pub(super) fn package_digest(files: &[PackageFile]) -> Sha256Digest {
+    let mut digest = Sha256::new();
+    for PackageFile { key, bytes, sha256 } in files {
+        digest.update(format!("{key}\0{sha256}\0{bytes}\n"));
+    }
+    Sha256Digest::finish(digest)
+}
+
+/// Whether a file is the list that the partition table was made from.
+pub(super) fn is_layout(key: &str) -> bool {
+    key.rsplit('/').next().is_some_and(|name| name.eq_ignore_ascii_case("partition_nand.xml"))
 }

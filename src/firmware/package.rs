@@ -89,7 +89,11 @@ pub struct Package {
     pub(super) geometry: Geometry,
     pub(super) programmer: String,
     pub(super) operations: Vec<RawOperation>,
-    pub(super) table: Option<PartitionTable>,
+    /// The table that is written, with its image's key.
+    pub(super) table: Option<(PartitionTable, String)>,
+    /// The list that it was made from, with its key.
+    pub(super) layout: Option<(PartitionTable, String)>,
+    pub(super) unlisted: Vec<String>,
     pub(super) images: BTreeMap<String, Image>,
     pub(super) files: Vec<PackageFile>,
     pub(super) documents: Vec<DocumentInfo>,
@@ -170,7 +174,20 @@ impl Package {
     /// The partition table that the chosen document writes.
     #[must_use]
     pub fn table(&self) -> Option<&PartitionTable> {
-        self.table.as_ref()
+        self.table.as_ref().map(|(table, _)| table)
+    }
+
+    /// The partitions' names and places as far as the package says, and the file that says so: the table that the
+    /// document writes, or else the list that it was made from. Only for people; a plan goes by [`Self::table`].
+    #[must_use]
+    pub fn names(&self) -> Option<(&PartitionTable, &str)> {
+        self.table.as_ref().or(self.layout.as_ref()).map(|(table, key)| (table, key.as_str()))
+    }
+
+    /// Files that are there and that the check list does not name, printable.
+    #[must_use]
+    pub fn unlisted(&self) -> &[String] {
+        &self.unlisted
     }
 
     /// The programmer and everything that the chosen document programs, by key.

@@ -56,18 +56,35 @@ impl<'a> Shelf<'a> {
         let root = root(disk, directory)?;
         let mut found = BTreeMap::new();
         walk(disk, &root, "", 1, &mut 0, &mut found)?;
-        if !found.contains_key(CHECK_LIST) {
-            return Err(error(CHECK_LIST, Problem::NoCheckList));
-        }
-        let bytes =
-            disk.read(&root.join(CHECK_LIST), PACKAGE_TEXT_BYTES_MAX).map_err(|io| disk_error(CHECK_LIST, &io))?;
-        let text = String::from_utf8(bytes).map_err(|_| error(CHECK_LIST, Problem::NotUtf8))?;
-        let list = parse(&text).map_err(|(line, problem)| error_at(CHECK_LIST, line, problem))?;
+        let list = read_list(disk, &root, &found)?;
         let shelf = Self { disk, root, found, list, buffer: vec![0; PACKAGE_READ_BYTES] };
         for (key, listed) in &shelf.list.files {
             shelf.find(key).map_err(|problem| error_at(CHECK_LIST, listed.line, problem))?;
         }
         Ok(shelf)
+    }
+
+    /// The same for a package of which something may be missing, also its check list; with what is wrong with that.
+    pub(super) fn open_what_is_there(
+        disk: &'a dyn Disk,
+        directory: &Path,
+    ) -> Result<(Self, Option<PackageError>), PackageError> {
+        let root = root(disk, directory)?;
+        let mut found = BTreeMap::new();
+        walk(disk, &root, "", 1, &mut 0, &mut found)?;
+        let (list, problem) = match read_list(disk, &root, &found) {
+            Ok(list) => (list, None),
+            Err(problem) => (CheckList::default(), Some(problem)),
+        };
+        Ok((Self { disk, root, found, list, buffer: vec![0; PACKAGE_READ_BYTES] }, problem))
+    }
+
+    /// Files that are there and that the check list does not name, printable.
+    pub(super) fn unlisted(&self) -> Vec<String> {
+        let is_unlisted = |key: &&String| {
+            *key != CHECK_LIST && !self.list.files.contains_key(*key) && !self.list.never_shipped.contains(key)
+        };
+        self.found.keys().filter(is_unlisted).map(|key| shown(key)).collect()
     }
 
     /// Whether a file of that key is there, as a regular file.
@@ -91,6 +108,17 @@ impl<'a> Shelf<'a> {
     /// Opens a listed file, hashes it and compares it with the list.
     pub(super) fn take(&mut self, key: &str) -> Result<Image, PackageError> {
         let listed = self.listed(key).map_err(|problem| error(key, problem))?;
+        let (image, found) = self.hash(key)?;
+        if found != listed.md5 {
+            let (listed, found) = (hexadecimal(&listed.md5), hexadecimal(&found));
+            return Err(error(key, Problem::Digest { listed, found }));
+        }
+        Ok(image)
+    }
+
+    /// Opens a file and hashes it; gives its MD5 besides.
+    pub(super) fn hash(&mut self, key: &str) -> Result<(Image, [u8; 16]), PackageError> {
+        self.find(key).map_err(|problem| error(key, problem))?;
         let path = key.split('/').fold(self.root.clone(), |path, component| path.join(component));
         let io = |io: std::io::Error| disk_error(key, &io);
         let file = self.disk.open(&path).map_err(io)?;
@@ -111,12 +139,8 @@ impl<'a> Shelf<'a> {
         if (file.stamp().map_err(io)?, file.bytes().map_err(io)?) != (stamp, bytes) {
             return Err(error(key, Problem::Changed));
         }
-        let found: [u8; 16] = md5.finalize().into();
-        if found != listed.md5 {
-            let (listed, found) = (hexadecimal(&listed.md5), hexadecimal(&found));
-            return Err(error(key, Problem::Digest { listed, found }));
-        }
-        Ok(Image::new(key.to_owned(), bytes, Sha256Digest::finish(sha256), file, stamp))
+        let image = Image::new(key.to_owned(), bytes, Sha256Digest::finish(sha256), file, stamp);
+        Ok((image, md5.finalize().into()))
     }
 
     /// The text of a file that was taken.
@@ -142,6 +166,15 @@ impl<'a> Shelf<'a> {
 
 /// A handle that is kept for as long as the package is.
 pub(super) type Handle = Box<dyn ReadAt>;
+
+fn read_list(disk: &dyn Disk, root: &Path, found: &BTreeMap<String, bool>) -> Result<CheckList, PackageError> {
+    if !found.contains_key(CHECK_LIST) {
+        return Err(error(CHECK_LIST, Problem::NoCheckList));
+    }
+    let bytes = disk.read(&root.join(CHECK_LIST), PACKAGE_TEXT_BYTES_MAX).map_err(|io| disk_error(CHECK_LIST, &io))?;
+    let text = String::from_utf8(bytes).map_err(|_| error(CHECK_LIST, Problem::NotUtf8))?;
+    parse(&text).map_err(|(line, problem)| error_at(CHECK_LIST, line, problem))
+}
 
 fn root(disk: &dyn Disk, directory: &Path) -> Result<PathBuf, PackageError> {
     let place = directory.display().to_string();

@@ -361,41 +361,144 @@ fn links_are_not_followed_on_a_real_disk() {
 #[test]
 fn an_inspection_says_what_would_happen() {
     let update = inspect(&Draft::new().with("extra.bin", "x").open().expect("a package"));
-    assert!(update.order.fatal, "the document's own order kills");
+    assert!(update.usable && update.order.fatal, "the document's own order kills");
     let lost: Vec<(u32, u32, &str)> =
         update.order.lost.iter().map(|lost| (lost.line, lost.erased_in_line, lost.what.as_str())).collect();
     assert_eq!(lost, [(4, 22, "SBL"), (5, 21, "MIBIB"), (6, 20, "TZ")]);
-    assert!(update.guarded.iter().all(|partition| !partition.touched));
+    assert_eq!(update.order.unsafe_from_line, Some(5), "the table is written while the boot loader is there");
+    assert!(!update.touches_guarded && !update.rewrites_efs && update.writes_table && update.writes_boot_loader);
+    let roles: Vec<(&str, inspect::GuardedRole)> =
+        update.guarded.iter().map(|partition| (partition.name.as_str(), partition.role)).collect();
+    let copy = inspect::GuardedRole::Copy;
+    assert_eq!(roles, [("EFS2", inspect::GuardedRole::Efs), ("sys_rev", copy), ("RAWDATA", copy)]);
     assert_eq!(update.unreferenced, ["contents.xml", "extra.bin", PATCH_XML]);
     let tz = &update.operations[2];
     assert_eq!((tz.does, tz.partitions.as_slice(), tz.image_pages), ("program", &["TZ".to_owned()][..], Some(8)));
+    let boot = update.partitions.iter().find(|partition| partition.name == "boot").expect("it is written");
+    assert_eq!((boot.range, boot.grows), (PageRange { start: 5888, pages: 1280 }, false));
+    assert_eq!((boot.erased_in_lines.as_slice(), boot.written[0].line), (&[10][..], 11));
+    let system = update.partitions.last().expect("the last partition");
+    assert_eq!((system.name.as_str(), system.grows, system.range.start), ("system", true, 12_544));
 
     let factory = Draft::new().with_factory().open_kind(Some(PackageKind::Factory)).expect("a package");
     let factory = inspect(&factory);
     let touched: Vec<&str> = factory.guarded.iter().filter(|p| p.touched).map(|p| p.name.as_str()).collect();
     assert_eq!(touched, ["EFS2"]);
+    assert!(factory.rewrites_efs);
     let text = factory.to_string();
     for expected in [
-        "guarded     EFS2 at pages 1280-3839: TOUCHED",
-        "guarded     sys_rev at pages 3840-4479: left alone",
-        "EFS2  update/cefs.mbn (2 pages)  GUARDED",
-        "SBL: written in line 4, erased in line 24",
-        "A module would not start after that.",
-        "warning: there are update and factory documents; the factory one is used",
+        "  EFS2        1280-3839     EFS     TOUCHED in lines 20,21\n",
+        "  sys_rev     3840-4479     copy    untouched\n",
+        "  EFS2        1280-3839     20      21      update/cefs.mbn (2 pages) GUARDED\n",
+        "* it would rewrite the EFS (EFS2): the unit's calibration and IMEI would be lost\n",
+        "  SBL: written in line 4, erased in line 24\n",
+        "A module would not start after that: the order is FATAL.\n",
+        "warning: there are update and factory documents; the factory one is used\n",
     ] {
         assert!(text.contains(expected), "{expected}\n{text}");
     }
+    assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
     let json = serde_json::to_value(&factory).expect("JSON");
     assert_eq!(json["kind"], "factory");
     assert_eq!(json["order"]["fatal"], true);
+}
+
+/// Words of the findings, in their order.
+fn words(inspection: &Inspection) -> Vec<&'static str> {
+    inspection.findings.iter().map(|finding| finding.finding).collect()
 }
 
 #[test]
 fn a_document_in_a_sound_order_is_not_called_fatal() {
     let (erases, rest): (Vec<&str>, Vec<&str>) = UPDATE.lines().partition(|line| line.contains("<erase"));
     let sound = rest.join("\n").replace("<data>", &format!("<data>\n{}", erases.join("\n")));
-    let inspection = inspect(&Draft::new().with(UPDATE_XML, sound).open().expect("a package"));
-    assert_eq!(inspection.order, inspect::DocumentOrder { fatal: false, lost: vec![] });
+    let inspection = inspect(&Draft::new().with(UPDATE_XML, sound.as_str()).open().expect("a package"));
+    assert!(!inspection.order.fatal && inspection.order.lost.is_empty());
+    assert_eq!(inspection.order.unsafe_from_line, Some(3), "the boot loader is erased late");
+    assert!(words(&inspection).contains(&"order-unsafe"));
+
+    // Boot loader first of the erases, last of the programs.
+    let mut erases = erases;
+    erases.rotate_right(1);
+    let (loader, others): (Vec<&str>, Vec<&str>) = rest.iter().partition(|line| line.contains("sbl1.mbn"));
+    let others = others.join("\n").replace("<data>", &format!("<data>\n{}", erases.join("\n")));
+    let safe = others.replace("</data>", &format!("{}\n</data>", loader[0]));
+    let inspection = inspect(&Draft::new().with(UPDATE_XML, safe).open().expect("a package"));
+    assert_eq!(inspection.order, inspect::DocumentOrder { fatal: false, lost: vec![], unsafe_from_line: None });
+    assert!(words(&inspection).contains(&"order-safe"));
+}
+
+const LAYOUT: &str = include_str!("../../tests/data/packages/eg25-like/partition_nand.xml");
+const LAYOUT_XML: &str = "update/partition_nand.xml";
+
+/// What is left of a package when images may not be passed on; the check list names everything.
+fn documents_only(draft: Draft) -> Draft {
+    let mut draft = draft.with(LAYOUT_XML, LAYOUT);
+    draft.list = Some(draft.check_list().into_bytes());
+    draft.files.retain(|key, _| key.ends_with(".xml"));
+    draft
+}
+
+fn surveyed(draft: &Draft) -> Result<Inspection, PackageError> {
+    let disk = MemoryDisk::new();
+    draft.write(&disk, Path::new("/p"));
+    survey(&disk, Path::new("/p"), "nothing else")
+}
+
+#[test]
+fn documents_without_images_are_analysed_and_what_is_missing_is_named() {
+    let update = surveyed(&documents_only(Draft::new())).expect("documents");
+    assert!(!update.usable && update.digest.is_none());
+    assert_eq!(update.names_from.as_deref(), Some(LAYOUT_XML));
+    assert_eq!(update.missing.len(), 10, "{:?}", update.missing);
+    assert!(update.missing.contains(&PROGRAMMER.to_owned()) && update.missing.contains(&TABLE.to_owned()));
+    assert!(update.order.fatal && !update.touches_guarded);
+    assert_eq!(words(&update)[..3], ["missing", "guarded-untouched", "order-fatal"]);
+    assert!(update.writes_table && update.writes_boot_loader);
+    // The names from the list and those from the image are the same.
+    let whole = inspect(&Draft::new().with(LAYOUT_XML, LAYOUT).open().expect("a package"));
+    let places = |inspection: &Inspection| -> Vec<_> {
+        inspection.partitions.iter().map(|p| (p.name.clone(), p.range, p.erased_in_lines.clone())).collect()
+    };
+    assert_eq!(places(&update), places(&whole));
+    assert_eq!(whole.names_from.as_deref(), Some(TABLE));
+
+    let factory = surveyed(&documents_only(Draft::new().with_factory())).expect("documents");
+    assert_eq!((factory.kind, factory.rewrites_efs), (PackageKind::Factory, true));
+    assert_eq!(words(&factory)[1], "efs-rewritten");
+    assert!(factory.to_string().contains("update/cefs.mbn (MISSING) GUARDED"), "{factory}");
+}
+
+#[test]
+fn everything_that_is_wrong_with_a_package_is_told_at_once() {
+    let draft = documents_only(Draft::new())
+        .with("update/firehose/prog_nand_firehose_9x07.mbn", "another")
+        .with("update/firehose/prog_firehose_sdx55.mbn", "x")
+        .with("update/firehose/rawprogram0.xml", UPDATE)
+        .with("notes.txt", "a note");
+    let draft = Draft { list: Some([draft.check_list().as_bytes(), b""].concat()), ..draft };
+    let mut damaged = draft.clone();
+    damaged.files.insert(LAYOUT_XML.to_owned(), LAYOUT.replace("0:boot<", "0:b\u{f6}\u{f6}t<").into_bytes());
+    damaged.files.insert("update/gone.txt".to_owned(), b"x".to_vec());
+    damaged.unlisted.push("update/gone.txt".to_owned());
+    let inspection = surveyed(&damaged).expect("documents");
+    assert!(!inspection.usable);
+    let what: Vec<&str> = inspection.duplicate.iter().map(|duplicate| duplicate.what).collect();
+    assert_eq!(what, ["document", "programmer", "content"]);
+    assert_eq!(inspection.duplicate[2].names.len(), 2);
+    assert!(inspection.damaged.iter().any(|what| what.contains("MD5")), "{:?}", inspection.damaged);
+    assert!(inspection.damaged.iter().any(|what| what.contains("no usable name")), "{:?}", inspection.damaged);
+    assert_eq!(inspection.unlisted, ["update/gone.txt"]);
+    assert_eq!(inspection.names_from, None);
+    assert!(words(&inspection).contains(&"no-table"));
+
+    let mut listless = documents_only(Draft::new());
+    listless.list = Some(b"nothing".to_vec());
+    let inspection = surveyed(&listless).expect("documents");
+    assert!(inspection.refused[0].contains("md5.txt:1"), "{:?}", inspection.refused);
+    assert!(inspection.order.fatal && inspection.unlisted.is_empty());
+    assert_eq!(surveyed(&documents_only(Draft::new().without(UPDATE_XML))).expect_err("none").place, "update/firehose");
+    assert_eq!(surveyed(&Draft::new()).expect("all").refused, ["nothing else"]);
 }
 
 proptest! {

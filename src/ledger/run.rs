@@ -156,6 +156,9 @@ impl Body {
                 _ => Err("a backup belongs to the chip that its run has claimed"),
             },
             Fact::Cure { .. } if self.claim.is_none() => Err("a module is claimed before anything of it is changed"),
+            Fact::BackupConfirmed { backup, .. } if !self.backups.iter().any(|stored| stored.id == *backup) => {
+                Err("only a stored backup of the run can be confirmed")
+            }
             Fact::Intent { chip, backup, .. } => self.check_intent(*chip, *backup),
             Fact::RestoreIntent { chip, backup, .. } => self.check_restore(*chip, *backup),
             Fact::Restored { .. } if !self.restoring => Err("what is restored was announced before"),
@@ -247,6 +250,8 @@ impl Body {
             Fact::StationStarted { .. }
             | Fact::StationStopped { .. }
             | Fact::BatchOpened { .. }
+            | Fact::BackupConfirmed { .. }
+            | Fact::Qualified(_)
             | Fact::ClaimRefused { .. }
             | Fact::Diagnosed { .. }
             | Fact::Cure { .. }

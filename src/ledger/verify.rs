@@ -150,6 +150,11 @@ impl Walk {
     }
 
     fn fact(&mut self, fact: &Fact) -> Result<(), String> {
+        if let Fact::Qualified(found) = fact
+            && let Some(run) = found.runs.iter().find(|run| !self.runs.get(run).is_some_and(|seen| seen.finished))
+        {
+            return Err(format!("a qualification rests on run {run}, which is not finished before it"));
+        }
         let Some(run) = fact.run() else { return Ok(()) };
         let is_new = !self.runs.contains_key(&run);
         let seen = self.runs.entry(run).or_default();
@@ -168,6 +173,9 @@ impl Walk {
                     return Err(format!("run {run} has a backup of a chip that it did not claim"));
                 }
                 seen.backups.push((backup.id, backup.chip));
+            }
+            Fact::BackupConfirmed { backup, .. } if !seen.backups.iter().any(|(stored, _)| stored == backup) => {
+                return Err(format!("run {run} confirms a backup that it did not take"));
             }
             Fact::Intent { chip, backup, .. } => {
                 if seen.claimed != Some(*chip) {

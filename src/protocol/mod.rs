@@ -12,6 +12,7 @@ pub mod at;
 pub mod content;
 pub mod diag;
 pub mod firehose;
+pub mod layout;
 pub mod plan;
 pub mod rawprogram;
 pub mod restore;

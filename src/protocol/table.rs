@@ -135,6 +135,28 @@ impl PartitionTable {
         Ok(Self { partitions: entries(page)?, age })
     }
 
+    /// A table of partitions in their order, as a list names them that is no image of a table.
+    ///
+    /// # Errors
+    /// When their number, names or places contradict each other.
+    pub fn from_partitions(partitions: Vec<Partition>) -> Result<Self, TableError> {
+        if partitions.is_empty() || partitions.len() > PARTITIONS_MAX {
+            return Err(TableError::Count { count: u32::try_from(partitions.len()).unwrap_or(u32::MAX) });
+        }
+        for (index, partition) in partitions.iter().enumerate() {
+            entry_name(index, partition.name.as_bytes())?;
+            let name = partition.name.clone();
+            if partitions[..index].iter().any(|other| other.name.eq_ignore_ascii_case(&name)) {
+                return Err(TableError::Duplicate { name });
+            }
+            if partition.grows && index + 1 != partitions.len() {
+                return Err(TableError::NoLength { name });
+            }
+        }
+        check_overlaps(&partitions)?;
+        Ok(Self { partitions, age: 0 })
+    }
+
     /// Whether these are the first bytes of a table's image.
     #[must_use]
     pub fn is_mibib(bytes: &[u8]) -> bool {
@@ -147,7 +169,7 @@ impl PartitionTable {
         &self.partitions
     }
 
-    /// The age of the copy that was read; a greater one is newer.
+    /// The age of the copy that was read; a greater one is newer. 0 for a table that is no copy.
     #[must_use]
     pub const fn age(&self) -> u32 {
         self.age

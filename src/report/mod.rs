@@ -9,6 +9,7 @@ mod compare;
 mod csv;
 mod error;
 mod field;
+mod qualify;
 mod summary;
 mod writer;
 
@@ -19,6 +20,7 @@ pub use check::{FileState, FileVerdict, rebuild, verify};
 pub use csv::{COLUMNS, SCHEMA, header, line, row};
 pub use error::ReportError;
 pub use field::{safe, seconds, timestamp};
+pub use qualify::{Qualifier, QualifyInput, Standings};
 pub use summary::{Interrupted, RunLine, Summary};
 pub use writer::CsvWriter;
 

@@ -61,6 +61,7 @@ pub(crate) fn record(number: u8) -> RunRecord {
             PhaseTime { phase: Phase::Identify, milliseconds: 1500 },
             PhaseTime { phase: Phase::Flash, milliseconds: 61_007 },
         ],
+        waits: Vec::new(),
         bytes_written: 95_000_000,
         bytes_per_second: 3_800_000,
         bad_blocks: 2,

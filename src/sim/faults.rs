@@ -94,6 +94,8 @@ faults! {
         "The chip takes the whole programmer and never says a word again.";
     ProgrammerCannotRead = "programmer-cannot-read", Phase::Load, 0, false,
         "The programmer has no read function.";
+    ReadsDiffer = "reads-differ", Phase::Backup, 3, false,
+        "The programmer gives another byte when the EFS is read a second time.";
     GeometryMismatch = "geometry-mismatch", Phase::Load, 0, false,
         "The programmer reports storage with another page size.";
     PackageMovesEfs = "package-moves-efs", Phase::Load, 0, false,

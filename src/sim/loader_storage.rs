@@ -219,6 +219,7 @@ impl Loader<'_> {
         let mut page = 0;
         let mut chunks = 0;
         let mut observed = !guarded;
+        let mut differs = guarded && self.hits(Kind::ReadsDiffer, range.start, false);
         while page < range.pages {
             let end = (page + pages_per_chunk).min(range.pages);
             let mut chunk = vec![0; usize::try_from(end - page).unwrap_or_default() * page_bytes];
@@ -227,6 +228,9 @@ impl Loader<'_> {
                     return self.refuse(&reason);
                 }
                 page += 1;
+            }
+            if std::mem::take(&mut differs) {
+                chunk[0] ^= 1;
             }
             self.pace.charge(transfer_time(chunk.len() as u64, self.model.timing.read_bytes_per_second));
             self.pace.not_before(self.attachment.carry(chunk.len()));

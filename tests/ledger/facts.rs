@@ -159,6 +159,7 @@ pub(crate) fn finished(number: u8, outcome: Outcome) -> Fact {
         boots_verified: 2,
         boots_required: 2,
         phases: Vec::new(),
+        waits: Vec::new(),
         bytes_written: 0,
         bytes_per_second: 0,
         bad_blocks: 0,

@@ -10,6 +10,7 @@ mod interruptions;
 mod matrix;
 mod moves;
 mod passes;
+mod qualify;
 mod repair;
 mod swaps;
 mod table;

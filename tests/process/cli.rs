@@ -12,6 +12,7 @@ fn help_fits_an_eighty_column_terminal() {
     for command in [
         "",
         "run",
+        "qualify",
         "check",
         "package",
         "package inspect",
@@ -158,7 +159,7 @@ fn the_doctor_of_a_simulated_station_looks_at_its_records_and_makes_nothing() {
     let document: serde_json::Value = serde_json::from_str(&ran.out).expect("one JSON document");
     let checks = document["checks"].as_array().expect("checks");
     let names: Vec<&str> = checks.iter().filter_map(|check| check["check"].as_str()).collect();
-    assert_eq!(names, ["hardware", "state", "reports", "ledger", "clock", "vault"]);
+    assert_eq!(names, ["hardware", "state", "reports", "ledger", "clock", "vault", "qualified"]);
     assert_eq!(place.everything(), before);
 
     // A file where the state directory should be, and a ledger that somebody wrote to.

@@ -8,7 +8,7 @@ const STATION: &str = "stations/bench.yaml";
 /// The checks that are there for any machine; those of its hubs and ports only where it has USB.
 const ALWAYS: [&str; 6] = ["kernel", "drivers", "udev-rules", "modem-manager", "brltty", "usbfs-memory"];
 const WITH_USB: [&str; 5] = ["hubs", "endpoints", "configured", "permissions", "autosuspend"];
-const OF_THE_STATION: [&str; 6] = ["state", "reports", "ledger", "clock", "vault", "power"];
+const OF_THE_STATION: [&str; 7] = ["state", "reports", "ledger", "clock", "vault", "qualified", "power"];
 
 /// A place with a station that has real hardware; its package is none of the doctor's business.
 fn bench() -> Place {

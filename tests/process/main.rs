@@ -13,6 +13,7 @@ mod kill;
 mod map;
 mod package;
 mod place;
+mod qualify;
 mod records;
 mod scrape;
 mod serve;

@@ -53,10 +53,12 @@ fn a_package_of_texts_is_completed_flashed_and_passes() {
     place.write("stations/eg25.yaml", STATION);
     place.write("profiles/on-disk.yaml", profile("firmware/complete", ""));
     let checked = place.run("check stations/eg25.yaml");
-    assert_eq!(
-        (checked.status, checked.out.as_str(), checked.err.as_str()),
-        (Some(0), "stations/eg25.yaml: a good station with 1 slot and 1 profile\n", "")
-    );
+    assert_eq!((checked.status, checked.out.as_str(), checked.err.as_str()), (Some(0), checked.out.as_str(), ""));
+    let notes: Vec<&str> = checked.out.lines().collect();
+    assert_eq!(notes[0], "stations/eg25.yaml: a good station with 1 slot and 1 profile");
+    let untouched = "  note: package of profile on-disk: what belongs to the unit is untouched: EFS2, sys_rev, RAWDATA";
+    assert_eq!(notes[1], untouched);
+    assert!(notes[2].contains("its document's order is fatal"), "{notes:?}");
     let ran = place.run("run stations/eg25.yaml --batch UPDATE --units 1 --listen off");
     assert_eq!(ran.status, Some(0), "{}{}", ran.out, ran.err);
     let report = place.read("reports/UPDATE.csv");
@@ -129,6 +131,45 @@ fn a_package_that_is_not_what_was_released_is_refused() {
     transcript.run("package inspect firmware/good");
     transcript.assert("package");
     assert!(!place.path("state/eg25/ledger").exists(), "the station did not start");
+}
+
+/// The texts of a package in a vendor's form that came without its images.
+#[test]
+fn documents_alone_are_analysed_and_what_is_missing_is_named() {
+    let place = Place::new();
+    let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/packages/documents-only");
+    crate::place::copy(&from, &place.path("documents"));
+    let mut transcript = Transcript::of(&place);
+    let ran = transcript.run("package inspect documents");
+    assert_eq!(ran.status, Some(1));
+    assert!(ran.out.lines().all(|line| line.chars().count() <= 80), "{}", ran.out);
+    transcript.run("check documents");
+    transcript.assert("documents-only");
+    let ran = place.run("package inspect documents --json");
+    let document: serde_json::Value = serde_json::from_str(&ran.out).expect("one JSON document");
+    assert_eq!((ran.status, document["usable"].as_bool()), (Some(1), Some(false)), "{document:#}");
+    assert_eq!(document["order"]["fatal"], true);
+    assert_eq!((&document["touches_guarded"], &document["rewrites_efs"]), (&false.into(), &false.into()));
+    assert_eq!(document["missing"].as_array().map(Vec::len), Some(11), "{document:#}");
+
+    // Every key of it is described, so that programs can rely on it.
+    let described = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/packages.md"));
+    let described = described.expect("it is in the tree");
+    fn keys(value: &serde_json::Value, into: &mut std::collections::BTreeSet<String>) {
+        match value {
+            serde_json::Value::Object(fields) => fields.iter().for_each(|(key, value)| {
+                into.insert(key.clone());
+                keys(value, into);
+            }),
+            serde_json::Value::Array(values) => values.iter().for_each(|value| keys(value, into)),
+            _ => {}
+        }
+    }
+    let mut all = std::collections::BTreeSet::new();
+    keys(&document, &mut all);
+    assert!(all.len() > 40, "{all:?}");
+    let missing: Vec<&String> = all.iter().filter(|key| !described.contains(&format!("`{key}`"))).collect();
+    assert!(missing.is_empty(), "docs/packages.md does not describe {missing:?}");
 }
 
 #[test]

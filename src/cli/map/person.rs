@@ -262,7 +262,10 @@ mod tests {
     fn long_texts_are_broken_between_words_and_indented() {
         let text = format!("A1   {}", "four ".repeat(40));
         let lines = wrapped(text.trim_end(), 5);
-        assert!(lines.lines().all(|line| line.chars().count() <= crate::cli::WIDTH && !line.ends_with(' ')), "{lines}");
+        assert!(
+            lines.lines().all(|line| line.chars().count() <= crate::domain::text::WIDTH && !line.ends_with(' ')),
+            "{lines}"
+        );
         assert!(lines.lines().skip(1).all(|line| line.starts_with("     four")), "{lines}");
         assert_eq!(lines.split_whitespace().count(), 41);
         assert_eq!(wrapped("  A3       puts", 11), "  A3       puts");

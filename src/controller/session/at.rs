@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use crate::controller::failure::{Failure, SessionError};
-use crate::domain::FailureCode;
+use crate::controller::waits::Waits;
+use crate::domain::{FailureCode, Wait};
 use crate::hardware::AtPort;
 use crate::host::Clock;
 use crate::protocol::at::{Exchange, Final, Reply};
@@ -18,11 +19,17 @@ pub(crate) struct AtSession {
     clock: Clock,
     /// How long one command may take.
     limit: Duration,
+    waits: Waits,
 }
 
 impl AtSession {
     pub(crate) fn new(port: Box<dyn AtPort>, clock: Clock, limit: Duration) -> Self {
-        Self { port, clock, limit }
+        Self { port, clock, limit, waits: Waits::default() }
+    }
+
+    /// Notes how long answers took.
+    pub(crate) fn timed(self, waits: Waits) -> Self {
+        Self { waits, ..self }
     }
 
     /// Station time.
@@ -49,10 +56,13 @@ impl AtSession {
 
     async fn exchange(&mut self, command: &str) -> Result<Reply, SessionError> {
         let clock = self.clock.clone();
-        clock
+        let waiting = self.waits.begin(Wait::At, &clock);
+        let reply = clock
             .timeout_at(clock.deadline(self.limit), self.converse(command))
             .await
-            .unwrap_or(Err(SessionError::Silent("no reply to an AT command")))
+            .unwrap_or(Err(SessionError::Silent("no reply to an AT command")))?;
+        waiting.over();
+        Ok(reply)
     }
 
     async fn converse(&mut self, command: &str) -> Result<Reply, SessionError> {

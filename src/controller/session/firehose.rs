@@ -8,7 +8,8 @@ use std::time::Duration;
 use super::EdlLink;
 use crate::config::Timeouts;
 use crate::controller::failure::{Failure, SessionError};
-use crate::domain::{BadBlocks, FailureCode, Family, Geometry, PageRange, limits};
+use crate::controller::waits::Waiting;
+use crate::domain::{BadBlocks, FailureCode, Family, Geometry, PageRange, Wait, limits};
 use crate::protocol::firehose::{
     Banner, FirehoseError, Inbox, LogBudget, Message, Negotiation, Response, StorageInfo, bad_block_count,
     bad_block_number, command, negotiate, storage_info,
@@ -91,8 +92,12 @@ impl Firehose {
         let mut lines = 0_u32;
         while !banner.is_complete() {
             let limit = if lines == 0 { this.timeouts.loader } else { BANNER_GAP };
+            let waiting = this.waiting(Wait::Loader);
             match this.message(this.deadline(limit), "no banner").await {
                 Ok(Message::Log(line)) => {
+                    if lines == 0 {
+                        waiting.over();
+                    }
                     lines += 1;
                     this.note(&line);
                     budget.take(&line).map_err(failure)?;
@@ -123,7 +128,9 @@ impl Firehose {
     pub(crate) async fn configure(&mut self, family: &Family) -> Result<(), SessionError> {
         let mut asked = family.payload_bytes;
         for _ in 0..NEGOTIATIONS_MAX {
+            let waiting = self.waiting(Wait::Configure);
             let answer = self.command(&command::configure("nand", asked), self.timeouts.configure).await?;
+            waiting.over();
             match negotiate(asked, family.geometry.page_bytes, &answer.response).map_err(failure)? {
                 Negotiation::Agreed { payload_bytes } => {
                     self.payload_bytes = payload_bytes;
@@ -159,7 +166,9 @@ impl Firehose {
 
     /// The storage behind the programmer.
     pub(crate) async fn storage(&mut self) -> Result<StorageInfo, SessionError> {
+        let waiting = self.waiting(Wait::Configure);
         let answer = self.command(&command::storage_info(), self.timeouts.configure).await?;
+        waiting.over();
         let found = answer.logs.iter().find_map(|line| storage_info(line));
         match found {
             Some(info) if answer.response.ack => {
@@ -188,7 +197,9 @@ impl Firehose {
         mut sink: impl FnMut(&[u8]) -> Result<(), Failure>,
     ) -> Result<(), SessionError> {
         let xml = command::read(range, geometry).map_err(failure)?;
+        let waiting = self.waiting(Wait::Read);
         let answer = self.command(&xml, self.timeouts.read).await?;
+        waiting.over();
         if !answer.response.ack || answer.response.rawmode != Some(true) {
             let detail = format!("read of page {} refused: {}", range.start, answer.reason());
             return Err(Failure::new(FailureCode::BackupFailed, detail).into());
@@ -200,11 +211,15 @@ impl Firehose {
                 continue;
             }
             let deadline = self.deadline(self.timeouts.transfer);
+            let waiting = self.waiting(Wait::Transfer);
             let bytes = self.link.receive_until(deadline, "a read stopped in the middle").await?;
+            waiting.over();
             self.inbox.feed(&bytes);
             self.link.recycle(bytes);
         }
+        let waiting = self.waiting(Wait::Read);
         let answer = self.answer(self.timeouts.read, "a read was not finished").await?;
+        waiting.over();
         if !answer.response.ack {
             let detail = format!("read of page {} failed: {}", range.start, answer.reason());
             return Err(Failure::new(FailureCode::BackupFailed, detail).into());
@@ -292,6 +307,11 @@ impl Firehose {
             self.inbox.feed(&bytes);
             self.link.recycle(bytes);
         }
+    }
+
+    /// A wait begins that is part of the run's record once it is over.
+    pub(crate) fn waiting(&self, wait: Wait) -> Waiting {
+        self.link.waiting(wait)
     }
 
     fn note(&mut self, line: &str) {

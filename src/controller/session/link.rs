@@ -9,7 +9,8 @@ use std::task::Poll;
 use std::time::Duration;
 
 use crate::controller::failure::{Failure, SessionError};
-use crate::domain::{FailureCode, limits};
+use crate::controller::waits::{Waiting, Waits};
+use crate::domain::{FailureCode, Wait, limits};
 use crate::hardware::BulkPipe;
 use crate::host::Clock;
 
@@ -27,15 +28,33 @@ pub(crate) struct EdlLink {
     spare: Vec<Vec<u8>>,
     /// Why nothing will move any more, once everything that had moved is given out.
     broken: Option<SessionError>,
+    waits: Waits,
 }
 
 impl EdlLink {
     /// Takes over a pipe and begins to listen.
     pub(crate) fn new(pipe: Box<dyn BulkPipe>, clock: Clock) -> Result<Self, SessionError> {
-        let mut link =
-            Self { pipe, clock, received: VecDeque::new(), received_bytes: 0, spare: Vec::new(), broken: None };
+        let mut link = Self {
+            pipe,
+            clock,
+            received: VecDeque::new(),
+            received_bytes: 0,
+            spare: Vec::new(),
+            broken: None,
+            waits: Waits::default(),
+        };
         link.listen()?;
         Ok(link)
+    }
+
+    /// Notes how long was waited for what.
+    pub(crate) fn timed(self, waits: Waits) -> Self {
+        Self { waits, ..self }
+    }
+
+    /// A wait begins that counts once it is over.
+    pub(crate) fn waiting(&self, wait: Wait) -> Waiting {
+        self.waits.begin(wait, &self.clock)
     }
 
     /// The clock of the conversation.
@@ -181,11 +200,13 @@ impl EdlLink {
     async fn drain_to(&mut self, rest: usize, limit: Duration, silence: &'static str) -> Result<(), SessionError> {
         let mut pending = self.pipe.out_pending();
         let mut deadline = self.clock.deadline(limit);
+        let mut waiting = self.waiting(Wait::Transfer);
         while pending > rest {
             self.progress_until(deadline, silence).await?;
             let now = self.pipe.out_pending();
             if now < pending {
                 deadline = self.clock.deadline(limit);
+                std::mem::replace(&mut waiting, self.waiting(Wait::Transfer)).over();
             }
             pending = now;
         }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::EdlLink;
 use crate::config::Timeouts;
 use crate::controller::failure::{Failure, SessionError};
-use crate::domain::{FailureCode, limits};
+use crate::domain::{FailureCode, Wait, limits};
 use crate::protocol::sahara::{ChipInfo, Sahara, SaharaError, Step};
 
 /// How often a hello that was eaten by somebody is asked for again.
@@ -45,7 +45,7 @@ impl SaharaSession {
                 Step::MemoryDebug => {
                     return Err(Failure::new(FailureCode::MemoryDump, "Sahara hello with memory-debug mode").into());
                 }
-                Step::NeedBytes => match self.receive(self.timeouts.hello).await {
+                Step::NeedBytes => match self.receive(Wait::Hello, self.timeouts.hello).await {
                     Err(SessionError::Silent(_)) if retries < HELLO_RETRIES_MAX => {
                         retries += 1;
                         self.machine.hello_lost();
@@ -76,7 +76,7 @@ impl SaharaSession {
                 Step::Send(bytes) => self.send(&bytes).await?,
                 Step::SendImage { offset, length } => self.send_image(programmer, offset, length).await?,
                 Step::Loaded => return Ok(()),
-                Step::NeedBytes => match self.receive(self.timeouts.loader).await {
+                Step::NeedBytes => match self.receive(Wait::Loader, self.timeouts.loader).await {
                     Err(SessionError::Silent(_)) if self.machine.has_read_to_the_end() => {
                         let detail = "it took the whole programmer and fell silent; a fused chip does so with a \
                                       programmer that is not signed for it";
@@ -103,7 +103,7 @@ impl SaharaSession {
             match self.machine.step().map_err(failure)? {
                 Step::Send(bytes) => self.send(&bytes).await?,
                 Step::ResetDone => return Ok(()),
-                Step::NeedBytes => match self.receive(self.timeouts.hello).await {
+                Step::NeedBytes => match self.receive(Wait::Hello, self.timeouts.hello).await {
                     // The chip may be gone before its answer was read.
                     Err(SessionError::Gone) => return Ok(()),
                     other => other?,
@@ -123,9 +123,11 @@ impl SaharaSession {
         self.link.send(bytes, false, self.timeouts.transfer, "a Sahara packet was not taken").await
     }
 
-    async fn receive(&mut self, limit: Duration) -> Result<(), SessionError> {
+    async fn receive(&mut self, wait: Wait, limit: Duration) -> Result<(), SessionError> {
         let deadline = self.link.clock().deadline(limit);
+        let waiting = self.link.waiting(wait);
         let bytes = self.link.receive_until(deadline, "no Sahara packet").await?;
+        waiting.over();
         self.machine.feed(&bytes);
         self.link.recycle(bytes);
         Ok(())

@@ -11,7 +11,7 @@
     for place in 1 2 3 4; do
       index=$((index + 1))
       echo "  - { name: $shelf$place, usb2: sim-0/usb2/$index, usb3: sim-0/usb3/$index }"
-      echo "$shelf$place PASS - -" >>expected
+      echo "$shelf$place PASS - unqualified" >>expected
     done
   done
   cat /scenario/units.yaml

@@ -1,0 +1,59 @@
+//! The second reading of a qualification: whether a programmer gives the same bytes twice.
+//!
+//! A backup that was read once proves that something was read. Loaders have been seen that drop packets or pad reads;
+//! only a second reading tells such a backup from a good one, so a profile is not qualified without it.
+
+use sha2::{Digest, Sha256};
+
+use super::edl::Bound;
+use super::failure::{Failure, RunError, SessionError};
+use super::session::firehose::Firehose;
+use super::work::{Edl, Work};
+use crate::domain::{BackupRef, Fact, FailureCode, Sha256Digest};
+use crate::hardware::DeviceRecord;
+
+impl Work {
+    /// Reads everything that a backup holds once more, in the same session, and compares.
+    pub(crate) async fn read_again(
+        &mut self,
+        device: &DeviceRecord,
+        bound: &Bound,
+        backup: &BackupRef,
+    ) -> Result<(), RunError> {
+        let Edl::Firehose(mut firehose) = std::mem::take(&mut self.edl) else {
+            return Err(Failure::new(FailureCode::Internal, "no programmer to read with").into());
+        };
+        let read = self.compare_parts(&mut firehose, bound, backup).await;
+        self.edl = Edl::Firehose(firehose);
+        match read {
+            Ok(()) => {
+                self.append(Fact::BackupConfirmed { run: self.run(), backup: backup.id, bytes: backup.bytes }).await
+            }
+            Err(error) => Err(self.judge(error, &device.key, FailureCode::BackupFailed).await.into()),
+        }
+    }
+
+    async fn compare_parts(
+        &self,
+        firehose: &mut Firehose,
+        bound: &Bound,
+        backup: &BackupRef,
+    ) -> Result<(), SessionError> {
+        let mut progress = self.progress(backup.bytes);
+        for part in &backup.parts {
+            let mut hasher = Sha256::new();
+            firehose
+                .read(part.range, bound.geometry, |piece| {
+                    progress.add(piece.len() as u64);
+                    hasher.update(piece);
+                    Ok(())
+                })
+                .await?;
+            if Sha256Digest::finish(hasher) != part.sha256 {
+                let detail = format!("{} was read twice and differs", part.partition);
+                return Err(Failure::new(FailureCode::BackupFailed, detail).into());
+            }
+        }
+        Ok(())
+    }
+}

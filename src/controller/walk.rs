@@ -191,7 +191,12 @@ impl Work {
                         asked = Some((there, info));
                     }
                 },
-                Err(failure) if is_interrupted && may_begin && !is_of_no_unit(failure.code) => {
+                // One that is well says nothing that it could be refused for instead.
+                Err(failure)
+                    if (is_interrupted || !may_be_damaged(&identified))
+                        && may_begin
+                        && !is_of_no_unit(failure.code) =>
+                {
                     self.begin(&device.key.chain, identified.ok()).await?;
                     return Err(failure.into());
                 }

@@ -239,6 +239,7 @@ mod tests {
         SlotStatus {
             version: 7,
             state: SlotState::Running,
+            run: Some("019b76da-a800-7000-8000-000000000001".parse().expect("a run")),
             phase: Some(Phase::Flash),
             bytes_done: 42_000_000,
             bytes_total: 100_000_000,

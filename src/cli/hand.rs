@@ -13,11 +13,11 @@ use super::display::{Display, final_table};
 use super::line::Line;
 use super::projections::Projections;
 use super::run::{Failed, obey_signals, open_ledger};
-use super::{Status, complain, prepare, print, print_json};
-use crate::config::{SlotConfig, Station};
+use super::{Status, complain, prepare, print, print_json, qualify};
+use crate::config::{HardwareKind, SlotConfig, Station};
 use crate::controller::{Controller, Handle, Parts, Task};
 use crate::domain::text::printable;
-use crate::domain::{BackupRef, BatchId, Fact, RunRecord, Sha256Digest};
+use crate::domain::{BackupRef, BatchId, Fact, FailureCode, RunRecord, Sha256Digest};
 use crate::hardware::{Bus, DeviceMode};
 use crate::host::{Clock, Disk, OsDisk, Random};
 use crate::ledger::{Entry, Ledger, LedgerError};
@@ -56,19 +56,23 @@ pub(crate) struct RestoreArguments {
     /// Which backup, by its id of 64 digits; only one of this very module is ever written. Default: its first good one
     #[arg(long, value_name = "ID")]
     backup: Option<Sha256Digest>,
+    /// Flash real hardware although the profile is not qualified; the row says so
+    #[arg(long)]
+    unqualified: bool,
 }
 
 /// `restore`.
 pub(crate) fn restore(arguments: &RestoreArguments) -> Status {
-    run(&arguments.hand, Task::Restore { backup: arguments.backup })
+    run(&arguments.hand, Task::Restore { backup: arguments.backup }, arguments.unqualified)
 }
 
 /// `backup`.
 pub(crate) fn backup(arguments: &HandArguments) -> Status {
-    run(arguments, Task::Backup)
+    // Nothing is flashed.
+    run(arguments, Task::Backup, true)
 }
 
-fn run(arguments: &HandArguments, task: Task) -> Status {
+fn run(arguments: &HandArguments, task: Task, unqualified: bool) -> Status {
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -76,13 +80,13 @@ fn run(arguments: &HandArguments, task: Task) -> Status {
             return Status::Stuck;
         }
     };
-    match runtime.block_on(work(arguments, task)) {
+    match runtime.block_on(work(arguments, task, unqualified)) {
         Ok(status) => status,
         Err(failed) => failed.tell(),
     }
 }
 
-async fn work(arguments: &HandArguments, task: Task) -> Result<Status, Failed> {
+async fn work(arguments: &HandArguments, task: Task, unqualified: bool) -> Result<Status, Failed> {
     let disk: Arc<dyn Disk> = Arc::new(OsDisk::new());
     let station =
         prepare::station(disk.as_ref(), &arguments.station).map_err(|errors| Failed::Refused(errors.to_string()))?;
@@ -92,8 +96,12 @@ async fn work(arguments: &HandArguments, task: Task) -> Result<Status, Failed> {
     let reports = arguments.reports.clone().unwrap_or_else(|| station.reports.clone());
     disk.create_dir_all(&state)
         .map_err(|error| Failed::Stuck(format!("{}: {}", state.display(), prepare::no_directory(&error))))?;
-    let products = prepare::products(&disk, &station, &state).map_err(Failed::Refused)?;
+    let mut products = prepare::products(&disk, &station, &state).map_err(Failed::Refused)?;
     let ledger = open_ledger(&disk, &clock, &station, &state).await?;
+    let simulated = station.hardware == HardwareKind::Simulated;
+    let standings = qualify::standings(&ledger).await?;
+    qualify::admit(&mut products, &standings, (simulated, unqualified && !simulated), &arguments.station)
+        .map_err(Failed::Refused)?;
     let places = (state.as_path(), reports.as_path());
     Projections::open(&disk, &ledger, &station, &products, &clock, places).await.map_err(Failed::Stuck)?;
     let vault = prepare::vault(&disk, &station, &state);
@@ -222,8 +230,10 @@ fn conclude(arguments: &HandArguments, task: Task, batch: &BatchId, entries: &[E
         Fact::RunFinished(record) => Some(record.as_ref()),
         _ => None,
     });
+    // A module that did not come back, say, is no success, though the backup is there.
     if task == Task::Backup
         && let (Some(backup), Some(record)) = (taken, ended)
+        && record.code == Some(FailureCode::Stopped)
     {
         if arguments.json {
             print_json(&serde_json::json!({ "schema": "backup/1", "slot": record.slot, "backup": backup }));
@@ -240,7 +250,9 @@ fn conclude(arguments: &HandArguments, task: Task, batch: &BatchId, entries: &[E
             print(&format!("{}  {} {}  {}\n", record.slot, record.outcome, record.flags, record.detail));
         }
         if ended.is_none() && summary.interrupted().is_empty() {
-            print("nothing was done with the module: see the log (-v)\n");
+            print(
+                "nothing was done with the module: see the log (-v);\na module whose run is interrupted is finished by `run`\n",
+            );
         }
     }
     let is_good = ended.is_some() && summary.is_all_well();

@@ -4,7 +4,7 @@
 //! and only from a backup that is durable and valid for the chip of the open session, with the intent durable in the
 //! ledger.
 
-use super::edl::Bound;
+use super::edl::{Bound, unreadable};
 use super::failure::{Failure, RunError};
 use super::floor::Product;
 use super::session::firehose::Firehose;
@@ -191,8 +191,7 @@ fn blank_efs(product: &Product, efs: PageRange) -> Option<Result<Sha256Digest, F
     let skip = operation.file_page_offset.checked_mul(u64::from(operation.geometry.page_bytes))?;
     let most = efs.pages.checked_mul(u64::from(operation.geometry.page_bytes))?;
     let mut bytes = vec![0; usize::try_from(image.bytes.checked_sub(skip)?.min(most)).ok()?];
-    let changed = |error| Failure::new(FailureCode::PackageChanged, format!("{}: {error}", image.key));
-    let read = image.read_exact_at(&mut bytes, skip).map_err(changed);
+    let read = image.read_exact_at(&mut bytes, skip).map_err(|error| unreadable(&image.key, &error));
     Some(read.map(|()| efs_digest(&bytes, operation.geometry)))
 }
 

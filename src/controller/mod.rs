@@ -352,7 +352,7 @@ fn closed(floor: &Floor, run: &UnfinishedRun) -> crate::domain::RunRecord {
         record.before.clone_from(&run.identity);
         record.outcome = Outcome::Aborted;
         record.code = Some(FailureCode::Stopped);
-        "the controller ended before anything was changed".clone_into(&mut record.detail);
+        "the controller ended before the flash had begun".clone_into(&mut record.detail);
     });
     draft.finish()
 }

@@ -314,6 +314,7 @@ impl Work {
     ) -> Result<Option<ModeOrder>, RunError> {
         let timeouts = &product.profile.timeouts;
         let mut at = self.open_at(device, product.profile.family, timeouts.at, timeouts.ready).await?;
+        self.floor.halt.check()?;
         let reply = match at.command(command).await {
             Ok(reply) => reply.result,
             Err(super::failure::SessionError::Silent(_)) => return Ok(Some(ModeOrder::Refused)),

@@ -88,6 +88,10 @@ impl Work {
     }
 
     async fn give_back(&mut self, failure: Failure) -> Failure {
+        if failure.is_of_disk {
+            // At once, not after this module is back: whoever writes to one now does not begin another command.
+            self.floor.halt.because(&failure.detail);
+        }
         let leave = matches!(failure.code, FailureCode::EdlUnknownUnit | FailureCode::MemoryDump);
         if self.draft.is_changed() || leave || self.device().is_none() {
             return failure;
@@ -109,7 +113,8 @@ impl Work {
                     || failure.code.blame() != Blame::Unit
                     || back.code.blame() != Blame::Unit =>
             {
-                Failure::new(failure.code, format!("{}; then: {}", failure.detail, back.detail))
+                let detail = format!("{}; then: {}", failure.detail, back.detail);
+                Failure { is_of_disk: failure.is_of_disk, ..Failure::new(failure.code, detail) }
             }
             Err(back) => {
                 self.draft.enter(Phase::Reset);
@@ -265,7 +270,10 @@ impl Work {
             // It was only asked whose it is. What it keeps it gives away in normal mode.
             Some((there, _)) if flash && product.profile.guard.has_xqcn() => {
                 self.permit = None;
-                (self.leave_probe(&there, &product).await?, None)
+                let mut back = self.leave_probe(&there, &product).await?;
+                // One that is still starting has not all of its items.
+                drop(self.open_started(&mut back, &product).await?);
+                (back, None)
             }
             asked => (device, asked),
         };
@@ -379,6 +387,9 @@ impl Work {
 
     /// Takes up an interrupted run: this work becomes that run.
     async fn take_up(&mut self, open: OpenRun, device: &DeviceRecord) -> Result<Product, Stopped> {
+        if self.floor.task != Task::Line {
+            return Err(Stopped::Left("its run is interrupted, and only the line finishes it"));
+        }
         let Some(product) = self.floor.product_named(&open.profile).cloned() else {
             return Err(Stopped::Left("no profile of this station belongs to the unit's open run"));
         };

@@ -384,6 +384,23 @@ async fn a_unit_is_not_reworked_for_ever() {
     assert!(!unit.events()[events..].iter().any(BusEvent::is_destructive));
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_round_trip_leaves_a_unit_as_it_was_and_is_no_repair() {
+    let mut line = bench("rework: { per_unit: 1 }\n", "").await;
+    let unit = put_in(&line, UNIT, KINDS[1], "A1");
+    let before = own(&unit);
+    line.products.iter_mut().for_each(|product| product.round_trip = true);
+    let record = run(&line, "TRIED").await;
+    assert_eq!(end(&record), (Outcome::Pass, None, false, false), "{record:#?}");
+    assert!(was_touched(&unit));
+    assert_eq!(own(&unit), before);
+    // Its budget is whole.
+    line.products.iter_mut().for_each(|product| product.round_trip = false);
+    out_and_in(&line, &unit, "A1", UnitTruth::lose_efs);
+    assert_eq!(end(&run(&line, "ONCE").await), REPAIRED);
+    assert_eq!(own(&unit), before);
+}
+
 /// Brings the unit in without its EFS, and cuts its rework off `after` so long since the restore was announced.
 async fn cut_off(cut: &str, after: Duration) {
     let what = format!("{cut} after {after:?}");

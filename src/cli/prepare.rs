@@ -137,7 +137,8 @@ pub fn product(disk: &Arc<dyn Disk>, profile: &Arc<Profile>, state: &Path) -> Re
             profile.guard
         ));
     }
-    Ok(Product { profile: Arc::clone(profile), package: Arc::new(package), unqualified: false, read_twice: false })
+    let (profile, package) = (Arc::clone(profile), Arc::new(package));
+    Ok(Product { profile, package, unqualified: false, read_twice: false, round_trip: false })
 }
 
 /// Opens a package as a run uses it: by its update document, unless a factory document lies beside it. Then the factory

@@ -129,6 +129,11 @@ fn was_read_twice(facts: &[Fact]) -> bool {
             && has(failed)
 }
 
+/// Whether the backup was written back to a well unit.
+fn was_round_trip(facts: &[Fact]) -> bool {
+    facts.iter().any(|fact| matches!(fact, Fact::RestoreIntent { round_trip: true, .. }))
+}
+
 /// Plays a trace to the controller; in virtual time it takes as long as its computations. Must be called in a paused
 /// runtime.
 ///
@@ -140,6 +145,7 @@ pub async fn replay(trace: Trace, station: &Station, mut products: Vec<Product>)
         for product in &mut products {
             let profile = Profile { if_already: IfAlready::Flash, ..(*product.profile).clone() };
             (product.profile, product.read_twice) = (Arc::new(profile), true);
+            product.round_trip = was_round_trip(&trace.facts);
         }
     }
     for product in &products {

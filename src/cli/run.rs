@@ -78,8 +78,13 @@ fn units(text: &str) -> Result<u32, String> {
 pub(super) enum Purpose<'a> {
     /// A batch.
     Batch,
-    /// The qualification of the profile that is named so.
-    Qualification(&'a str),
+    /// A qualification.
+    Qualification {
+        /// The profile's name, or its file.
+        profile: &'a str,
+        /// Whether backups are written back to real modules, too.
+        erase_and_restore: bool,
+    },
 }
 
 /// Everything that is known before a device is opened.
@@ -137,7 +142,7 @@ pub(super) fn run_for(arguments: &RunArguments, purpose: Purpose<'_>) -> Status 
     };
     let result = runtime.block_on(async {
         let mut station = read_station(arguments)?;
-        if let Purpose::Qualification(profile) = purpose {
+        if let Purpose::Qualification { profile, .. } = purpose {
             station = qualify::narrowed(station, profile).map_err(Failed::Refused)?;
         }
         // A socket that cannot be had ends the command before anything is touched.
@@ -184,8 +189,8 @@ fn prepare_run(arguments: &RunArguments, station: Station, purpose: Purpose<'_>)
     }
     let units = match purpose {
         Purpose::Batch => arguments.units,
-        Purpose::Qualification(_) => {
-            products.iter_mut().for_each(|product| product.read_twice = true);
+        Purpose::Qualification { erase_and_restore, .. } => {
+            qualify::try_more(&mut products, &station, erase_and_restore);
             Some(qualify::units(arguments.units, &station).map_err(Failed::Refused)?)
         }
     };
@@ -228,7 +233,7 @@ async fn work(
     let simulated = station.hardware == HardwareKind::Simulated;
     let vault = prepare::vault(&disk, &station, &state);
     vault.prepare().map_err(|error| Failed::Stuck(error.to_string()))?;
-    let may_be_unqualified = arguments.unqualified || matches!(purpose, Purpose::Qualification(_));
+    let may_be_unqualified = arguments.unqualified || matches!(purpose, Purpose::Qualification { .. });
     let standings = qualify::standings(&ledger).await?;
     qualify::admit(&mut products, &standings, (simulated, may_be_unqualified), &arguments.station)
         .map_err(Failed::Refused)?;
@@ -286,7 +291,7 @@ async fn work(
     let ended = ended?;
     let mut status = match purpose {
         Purpose::Batch => conclude(arguments, &ledger, &batch, &reports).await?,
-        Purpose::Qualification(_) => {
+        Purpose::Qualification { .. } => {
             let units = units.unwrap_or_default();
             let ended = qualify::Ended { station: &station.name, batch: &batch, products: &products, units, simulated };
             qualify::conclude(&ledger, ended, arguments.json).await?

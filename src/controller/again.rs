@@ -1,15 +1,18 @@
-//! The second reading of a qualification: whether a programmer gives the same bytes twice.
+//! What a qualification does beyond a run: it reads twice, and writes back what it has read.
 //!
 //! A backup that was read once proves that something was read. Loaders have been seen that drop packets or pad reads;
-//! only a second reading tells such a backup from a good one, so a profile is not qualified without it.
+//! only a second reading tells such a backup from a good one, so a profile is not qualified without it. That a backup
+//! can be written back is found out on a unit that is well, or else on one that depends on it.
 
 use sha2::{Digest, Sha256};
 
 use super::edl::Bound;
 use super::failure::{Failure, RunError, SessionError};
+use super::floor::Product;
+use super::restore::Restorable;
 use super::session::firehose::Firehose;
 use super::work::{Edl, Work};
-use crate::domain::{BackupRef, Fact, FailureCode, Sha256Digest};
+use crate::domain::{BackupKind, BackupRef, Fact, FailureCode, Sha256Digest};
 use crate::hardware::DeviceRecord;
 
 impl Work {
@@ -30,6 +33,27 @@ impl Work {
                 self.append(Fact::BackupConfirmed { run: self.run(), backup: backup.id, bytes: backup.bytes }).await
             }
             Err(error) => Err(self.judge(error, &device.key, FailureCode::BackupFailed).await.into()),
+        }
+    }
+
+    /// What of a well unit's own the flash erases and writes again; `None` where its pages could not be brought back to
+    /// where they are, so that they are left alone.
+    pub(crate) async fn for_round_trip(
+        &mut self,
+        device: &DeviceRecord,
+        product: &Product,
+        bound: &Bound,
+        backup: &BackupRef,
+    ) -> Result<Option<Restorable>, RunError> {
+        if backup.kind != BackupKind::Raw {
+            return Ok(None);
+        }
+        match self.prepare_restore(device, product, bound, backup).await {
+            Err(RunError::Failed(failure)) if failure.code == FailureCode::RestoreBadBlocks => {
+                tracing::warn!(detail = failure.detail, "its backup is not written back to it");
+                Ok(None)
+            }
+            prepared => prepared.map(Some),
         }
     }
 

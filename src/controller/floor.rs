@@ -34,6 +34,9 @@ pub struct Product {
     pub unqualified: bool,
     /// Whether each backup is read a second time and compared, as a qualification does.
     pub read_twice: bool,
+    /// Whether what belongs to a unit is erased and written again from its backup although the unit is well, as a
+    /// qualification does.
+    pub round_trip: bool,
 }
 
 /// What modules are put into the slots for.

@@ -88,7 +88,9 @@ impl Work {
             self.append(Fact::BackupChosen { run: self.run(), backup: backup.clone() }).await?;
             self.over_diag = OverDiag::Stored(backup.clone());
         }
-        self.append(Fact::RestoreIntent { run: self.run(), chip, backup: backup.id, ranges: Vec::new() }).await?;
+        let (run, backup_id) = (self.run(), backup.id);
+        let announced = Fact::RestoreIntent { run, chip, backup: backup_id, ranges: Vec::new(), round_trip: false };
+        self.append(announced).await?;
         self.draft.set_changed();
         self.draft.update(|record| {
             record.flags.repaired = true;

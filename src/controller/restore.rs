@@ -132,9 +132,11 @@ impl Work {
     pub(crate) async fn open_restore(&mut self, restorable: Restorable) -> Result<RestoreAuthority, RunError> {
         let ranges = restorable.parts.iter().map(|part| part.range).collect();
         let (chip, backup) = (restorable.chip, restorable.backup.id);
-        self.append(Fact::RestoreIntent { run: self.run(), chip, backup, ranges }).await?;
+        // What is only tried on a well unit is no repair of it.
+        let round_trip = !self.repair.is_due;
+        self.append(Fact::RestoreIntent { run: self.run(), chip, backup, ranges, round_trip }).await?;
         self.draft.update(|record| {
-            record.flags.repaired = true;
+            record.flags.repaired |= !round_trip;
             record.backup = Some(backup);
         });
         Ok(RestoreAuthority(restorable))

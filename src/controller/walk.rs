@@ -511,6 +511,7 @@ impl Work {
             self.repair.backup = Some(stored.clone());
             let restorable = match self.repair.is_due {
                 true => self.restorable(&device, product, &bound, &stored).await?,
+                false if product.round_trip => self.for_round_trip(&device, product, &bound, &stored).await?,
                 false => None,
             };
             let permission = match authority.take() {

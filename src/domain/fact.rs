@@ -179,6 +179,11 @@ pub struct BackupRef {
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks with a reference")]
+const fn is_false(flag: &bool) -> bool {
+    !*flag
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands a reference over")]
 fn is_raw(kind: &BackupKind) -> bool {
     *kind == BackupKind::Raw
 }
@@ -383,6 +388,9 @@ pub enum Fact {
         backup: Sha256Digest,
         /// The ranges that are erased: the guarded partitions. Empty where NV items and files are written over DIAG.
         ranges: Vec<PageRange>,
+        /// Whether the unit is well, and a qualification tries whether its backup can be written back.
+        #[serde(default, skip_serializing_if = "is_false")]
+        round_trip: bool,
     },
     /// It was, and what was read back is what the backup holds.
     Restored {

@@ -199,7 +199,7 @@ impl Body {
 
     /// The claimed chip, once something of it was announced to be changed that was not well.
     pub(super) fn repaired_chip(&self, fact: &Fact) -> Option<ChipId> {
-        let is_repair = matches!(fact, Fact::Cure { .. } | Fact::RestoreIntent { .. });
+        let is_repair = matches!(fact, Fact::Cure { .. } | Fact::RestoreIntent { round_trip: false, .. });
         self.claim.as_ref().filter(|_| is_repair).map(|claim| claim.chip)
     }
 

@@ -27,6 +27,8 @@ pub struct QualifyInput<'a> {
     pub simulated: bool,
     /// How many units it is to be.
     pub units: u32,
+    /// Whether each backup was to be written back to its unit.
+    pub round_trip: bool,
 }
 
 /// The facts that a qualification rests on, gathered while the ledger is read.
@@ -35,6 +37,7 @@ pub struct Qualifier<'a> {
     input: QualifyInput<'a>,
     backups: BTreeMap<RunId, Vec<BackupPart>>,
     confirmed: BTreeSet<RunId>,
+    restored: BTreeSet<RunId>,
     records: Vec<RunRecord>,
 }
 
@@ -42,7 +45,8 @@ impl<'a> Qualifier<'a> {
     /// Nothing is known yet.
     #[must_use]
     pub fn new(input: QualifyInput<'a>) -> Self {
-        Self { input, backups: BTreeMap::new(), confirmed: BTreeSet::new(), records: Vec::new() }
+        let (confirmed, restored) = (BTreeSet::new(), BTreeSet::new());
+        Self { input, backups: BTreeMap::new(), confirmed, restored, records: Vec::new() }
     }
 
     /// Takes the next fact of the ledger.
@@ -55,6 +59,9 @@ impl<'a> Qualifier<'a> {
             Fact::BackupConfirmed { run, .. } => {
                 self.confirmed.insert(*run);
             }
+            Fact::Restored { run, .. } => {
+                self.restored.insert(*run);
+            }
             Fact::RunFinished(record) if record.batch == *self.input.batch => self.records.push((**record).clone()),
             _ => {}
         }
@@ -63,7 +70,8 @@ impl<'a> Qualifier<'a> {
     /// What follows from them.
     #[must_use]
     pub fn conclude(self) -> Qualification {
-        let QualifyInput { station, batch, profile, package_digest, simulated, units: units_asked } = self.input;
+        let QualifyInput { station, batch, profile, package_digest, simulated, units: units_asked, round_trip } =
+            self.input;
         let mut findings: Vec<String> = self.records.iter().filter_map(refused).collect();
         // A unit that was put in twice counts once, and as it was the first time.
         let mut passed: BTreeMap<ChipId, &RunRecord> = BTreeMap::new();
@@ -82,6 +90,13 @@ impl<'a> Qualifier<'a> {
         if read_twice < units {
             findings.push(format!("the backups of {} units were not read twice", units - read_twice));
         }
+        let restored =
+            round_trip.then(|| count(passed.iter().filter(|record| self.restored.contains(&record.run)).count()));
+        if let Some(restored) = restored
+            && restored < units
+        {
+            findings.push(format!("the backups of {} units were not written back", units - restored));
+        }
         let guarded = self.guarded(&passed, profile, &mut findings);
         let waits = waits(&passed, profile, &mut findings);
         let slots: BTreeSet<&SlotName> = passed.iter().map(|record| &record.slot).collect();
@@ -98,7 +113,7 @@ impl<'a> Qualifier<'a> {
             units,
             runs: passed.iter().map(|record| record.run).collect(),
             read_twice,
-            restored: None,
+            restored,
             guarded,
             phases: phases(&passed),
             waits,

@@ -121,6 +121,7 @@ async fn only_the_backup_of_a_runs_own_intent_is_restored() {
         chip: facts::chip(number),
         backup: facts::backup(number, generation).id,
         ranges: facts::backup(number, generation).parts.iter().map(|part| part.range).collect(),
+        round_trip: false,
     };
     let restored = |number| Fact::Restored { run: run(1), backup: facts::backup(number, 0).id, bytes: 7 };
     let disk = MemoryDisk::new();
@@ -143,7 +144,11 @@ async fn only_the_backup_of_a_runs_own_intent_is_restored() {
     for fact in [restore(2, 0), restore(1, 1)] {
         refused(fact).await;
     }
-    assert_eq!(ledger.repairs(facts::chip(1), run(2)).await.expect("answered"), 0);
+    let Fact::RestoreIntent { run: of, chip, backup, ranges, .. } = restore(1, 0) else { unreachable!() };
+    let tried = Fact::RestoreIntent { run: of, chip, backup, ranges, round_trip: true };
+    ledger.append(tried).await.expect("durable");
+    assert!(ledger.open_runs().await.expect("answered").pop().expect("open").restoring);
+    assert_eq!(ledger.repairs(facts::chip(1), run(2)).await.expect("answered"), 0, "a well unit was not repaired");
     ledger.append(restore(1, 0)).await.expect("durable");
     ledger.append(restored(1)).await.expect("durable");
     assert!(ledger.open_runs().await.expect("answered").pop().expect("open").restoring);

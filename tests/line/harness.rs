@@ -219,7 +219,7 @@ impl Line {
 
     /// Appends a fact while no controller works.
     pub(crate) async fn append(&self, fact: Fact) {
-        let directory = PathBuf::from("state/ledger");
+        let directory = self.state.join("ledger");
         let (disk, clock) = (Arc::clone(&self.disk), self.clock.clone());
         let ledger = Ledger::open(disk, clock, directory, WriterMode::Inline, IndexPlace::Memory).await;
         let ledger = ledger.expect("a ledger");

@@ -28,6 +28,7 @@ async fn line(faults: &str) -> Line {
     let mut line = Line::new(station("stations/demo.yaml", |text| one_kind(text) + faults), UNITS).await;
     line.products.retain(|product| product.profile.name == "eg25-g");
     line.products[0].read_twice = true;
+    line.products[0].round_trip = true;
     line
 }
 
@@ -41,6 +42,7 @@ fn qualification<'a>(line: &Line, facts: impl IntoIterator<Item = &'a Fact>) -> 
         package_digest: package.digest(),
         simulated: true,
         units: UNITS,
+        round_trip: line.products[0].round_trip,
     });
     facts.into_iter().for_each(|fact| qualifier.follow(fact));
     qualifier.conclude()
@@ -60,7 +62,7 @@ async fn a_profile_that_keeps_what_it_promises_is_qualified_by_its_runs() {
     let found = qualification(&line, &facts);
     assert!(found.qualified, "{:?}", found.findings);
     assert_eq!((found.units, found.units_asked, found.read_twice, found.slots), (4, 4, 4, 2));
-    assert_eq!((found.runs.len(), found.restored), (4, None));
+    assert_eq!((found.runs.len(), found.restored), (4, Some(4)));
     let names: Vec<&str> = found.guarded.iter().map(|part| part.partition.as_str()).collect();
     assert_eq!(names, ["EFS2", "sys_rev", "RAWDATA"]);
     assert_eq!(found.guarded[0].range, PageRange { start: 1280, pages: 8704 });
@@ -84,6 +86,7 @@ async fn a_profile_that_keeps_what_it_promises_is_qualified_by_its_runs() {
     assert!(found.takt_ms < found.run_ms.p99 && found.takt_ms > found.run_ms.median / 3, "{found:#?}");
     for record in records(&line.entries(), BATCH) {
         assert!(!record.flags.unqualified && record.waits.len() == Wait::ALL.len(), "{record:#?}");
+        assert!(!record.flags.repaired, "it was well: {record:#?}");
     }
     assert_short_of_proof(&line, &facts);
     assert_rests_on_its_runs(&line, &found).await;
@@ -145,6 +148,8 @@ fn assert_short_of_proof(line: &Line, facts: &[Fact]) {
         }
     });
     assert_eq!(once, "the backups of 4 units were not read twice");
+    let found = qualification(line, facts.iter().filter(|fact| !matches!(fact, Fact::Restored { .. })));
+    assert_eq!(found.findings, ["the backups of 4 units were not written back"]);
 }
 
 fn assert_counts_for_that_profile(found: Qualification) {
@@ -184,11 +189,13 @@ async fn a_programmer_that_reads_two_things_does_not_qualify_and_nothing_is_writ
 async fn rows_of_a_profile_that_is_not_qualified_say_so_and_are_read_once() {
     let mut line = line("").await;
     line.products[0].read_twice = false;
+    line.products[0].round_trip = false;
     line.products[0].unqualified = true;
     let (_, entries) = line.run(BATCH, 1).await;
     let [record] = records(&entries, BATCH).try_into().expect("one run");
     assert_eq!((record.outcome, record.flags.to_string().as_str()), (Outcome::Pass, "simulated unqualified"));
     assert!(!entries.iter().any(|entry| matches!(entry.fact, Fact::BackupConfirmed { .. })));
+    assert_eq!(qualification(&line, entries.iter().map(|entry| &entry.fact)).restored, None, "it was not asked for");
     let row = stationmaster::report::row(1, &stationmaster::domain::Sha256Digest::of(b""), &record);
     let flags = stationmaster::report::COLUMNS.iter().position(|column| *column == "flags").expect("a column");
     assert_eq!(row[flags], "simulated unqualified");

@@ -195,6 +195,41 @@ async fn a_unit_that_comes_back_without_its_efs_is_repaired_from_its_own_backup(
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_unit_is_repaired_at_another_station_from_what_the_first_one_gives() {
+    for of in KINDS {
+        let mut line = bench(REWORK, "").await;
+        let unit = put_in(&line, UNIT, of, "A1");
+        let before = own(&unit);
+        assert_eq!(run(&line, "HERE").await.outcome, Outcome::Pass);
+        let backup = backup_of(&line.entries(), unit.identity().chip);
+        let here = Vault::new(Arc::clone(&line.disk), line.state.join("vault"));
+
+        // Another station, which has never seen the unit: its own ledger, its own vault under its own key.
+        line.state = PathBuf::from("there");
+        let there = Vault::new(Arc::clone(&line.disk), line.state.join("vault"));
+        line.disk.create_dir_all(&line.state).expect("a directory in memory");
+        let stick = Path::new("0001.smb.age");
+        let entries = here.list().expect("it can be read");
+        let [entry] = entries.as_slice() else { panic!("one backup: {entries:?}") };
+        here.export(entry, &[there.prepare().expect("a key")], stick).expect("sealed to the other one");
+        let (given, is_new) = there.import(stick, line.clock.wall()).expect("it is good");
+        assert_eq!((given.id, given.chip, is_new), (backup.id, unit.identity().chip, true));
+        line.append(Fact::BackupImported { backup: given, given_by: "here".to_owned() }).await;
+
+        out_and_in(&line, &unit, "A1", UnitTruth::lose_efs);
+        let record = run(&line, "THERE").await;
+        assert_eq!(end(&record), REPAIRED, "{record:#?}");
+        assert_eq!((condition(&record), record.backup), (Some(Condition::EfsLost), Some(backup.id)));
+        let after = record.after.as_ref().and_then(|after| after.imei);
+        assert_eq!((after, record.boots_verified), (Some(backup.imei), 2), "{record:#?}");
+        assert_eq!(own(&unit), before, "{}", of.0);
+        assert!(was_touched(&unit));
+        let entries = line.entries();
+        assert!(!entries.iter().any(|entry| matches!(entry.fact, Fact::BackupStored { .. })), "it had nothing else");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_broken_unit_is_refused_where_nothing_allows_to_repair_it() {
     for (name, code, what) in [
         ("efs-lost", FailureCode::CfunFtmOnArrival, Condition::EfsLost),
@@ -347,6 +382,23 @@ async fn a_unit_is_not_reworked_for_ever() {
     let record = run(&line, "TWICE").await;
     assert_eq!(end(&record), (Outcome::Held, Some(FailureCode::ReworkExhausted), false, true), "{record:#?}");
     assert!(!unit.events()[events..].iter().any(BusEvent::is_destructive));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_round_trip_leaves_a_unit_as_it_was_and_is_no_repair() {
+    let mut line = bench("rework: { per_unit: 1 }\n", "").await;
+    let unit = put_in(&line, UNIT, KINDS[1], "A1");
+    let before = own(&unit);
+    line.products.iter_mut().for_each(|product| product.round_trip = true);
+    let record = run(&line, "TRIED").await;
+    assert_eq!(end(&record), (Outcome::Pass, None, false, false), "{record:#?}");
+    assert!(was_touched(&unit));
+    assert_eq!(own(&unit), before);
+    // Its budget is whole.
+    line.products.iter_mut().for_each(|product| product.round_trip = false);
+    out_and_in(&line, &unit, "A1", UnitTruth::lose_efs);
+    assert_eq!(end(&run(&line, "ONCE").await), REPAIRED);
+    assert_eq!(own(&unit), before);
 }
 
 /// Brings the unit in without its EFS, and cuts its rework off `after` so long since the restore was announced.

@@ -8,7 +8,7 @@ use stationmaster::domain::Fact;
 use stationmaster::host::OsDisk;
 use stationmaster::ledger;
 
-use crate::place::{Place, Ran, alone};
+use crate::place::{Place, Ran, Report, alone};
 use crate::transcript::Transcript;
 
 const STATION: &str = "\
@@ -102,6 +102,24 @@ fn a_backup_goes_from_one_station_to_another() {
     .expect("a ledger");
     assert_eq!(given, [(id.to_owned(), "one".to_owned())]);
     good(&place.run("verify --state state/two"));
+
+    // The same module comes to the other station, without its EFS.
+    place.change("profiles/eg25-g.yaml", |text| text + "\nrework: {}\n");
+    place.change("stations/two.yaml", |text| text + "  faults:\n    - { fault: efs-lost, unit: 1 }\n");
+    good(&place.run("run stations/two.yaml --batch LOT-2 --units 1 --listen off"));
+    let report = place.read("reports/LOT-2.csv");
+    let report = Report::of(&report);
+    assert_eq!((report.column("outcome"), report.column("flags")), (vec!["PASS"], vec!["repaired simulated"]));
+    assert_eq!(report.column("imei_after"), [imei], "its own");
+    let mut restored = Vec::new();
+    ledger::read_all(&OsDisk::new(), &place.path("state/two/ledger"), |entry| match entry.fact {
+        Fact::Restored { backup, .. } => restored.push(backup.to_string()),
+        Fact::RunFinished(record) => assert_eq!(record.chip.map(|chip| chip.to_string()).as_deref(), Some(chip)),
+        _ => {}
+    })
+    .expect("a ledger");
+    assert_eq!(restored, [id.to_owned()]);
+    good(&place.run("verify --station stations/two.yaml"));
 }
 
 #[test]

@@ -39,6 +39,7 @@ fn a_profile_is_qualified_and_a_change_of_it_ends_that() {
     let found = &document["qualification"];
     assert_eq!(found["qualified"], true, "{document:#}");
     assert_eq!((found["units"].as_u64(), found["read_twice"].as_u64()), (Some(3), Some(3)), "{document:#}");
+    assert_eq!(found["restored"].as_u64(), Some(3), "{document:#}");
     assert_eq!((document["margin"].as_u64(), found["simulated"].as_bool()), (Some(3), Some(true)));
     assert_eq!(flags(&place, "Q-1"), ["simulated unqualified"; 3], "it was not qualified yet");
     let ledger = place.read("state/three/ledger/ledger-000001.jsonl");
@@ -61,6 +62,7 @@ fn a_profile_is_qualified_and_a_change_of_it_ends_that() {
     assert_eq!(ran.status, Some(0), "{}{}", ran.out, ran.err);
     assert!(ran.out.lines().all(|line| line.chars().count() <= 80), "{}", ran.out);
     assert!(ran.out.starts_with("QUALIFIED: profile eg25-g on simulated hardware, batch Q-"), "{}", ran.out);
+    assert!(ran.out.contains("\nrestored    3 of 3, equal\n"), "{}", ran.out);
     let (_, block) = ran.out.split_once("\ntimeouts:\n").expect("a block for the profile");
     let lines = block.lines().take_while(|line| line.starts_with("  ")).collect::<Vec<_>>();
     assert_eq!(lines.len(), 12, "{block}");

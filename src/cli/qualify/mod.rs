@@ -29,10 +29,24 @@ pub(crate) struct QualifyArguments {
     run: RunArguments,
     /// The profile: its name, or its file as the station file names it
     profile: String,
+    /// Erase what belongs to each module and write it again from its backup; simulated modules always
+    #[arg(long)]
+    erase_and_restore: bool,
 }
 
 pub(crate) fn run(arguments: &QualifyArguments) -> Status {
-    run::run_for(&arguments.run, Purpose::Qualification(&arguments.profile))
+    let QualifyArguments { run, profile, erase_and_restore } = arguments;
+    run::run_for(run, Purpose::Qualification { profile, erase_and_restore: *erase_and_restore })
+}
+
+/// Lets products do what a qualification does beyond a run. On real modules a backup is written back only where somebody
+/// asked for that: it is what a repair depends on, and the one thing by which a well module could be lost.
+pub(super) fn try_more(products: &mut [Product], station: &Station, erase_and_restore: bool) {
+    let simulated = station.hardware == HardwareKind::Simulated;
+    for product in products {
+        product.read_twice = true;
+        product.round_trip = (simulated || erase_and_restore) && product.profile.guard.has_raw();
+    }
 }
 
 /// The station with that one profile, which flashes whatever is put in.
@@ -182,7 +196,9 @@ pub(super) async fn conclude(ledger: &Ledger, ended: Ended<'_>, json: bool) -> R
     let Ended { station, batch, products, units, simulated } = ended;
     let [product] = products else { return Err(Failed::Stuck("a qualification is of one profile".to_owned())) };
     let (profile, package_digest) = (&product.profile, product.package.digest());
-    let mut qualifier = Qualifier::new(QualifyInput { station, batch, profile, package_digest, simulated, units });
+    let round_trip = product.round_trip;
+    let input = QualifyInput { station, batch, profile, package_digest, simulated, units, round_trip };
+    let mut qualifier = Qualifier::new(input);
     let mut next = 1;
     loop {
         let entries = ledger.read(next, READ_ENTRIES).await?;

@@ -413,8 +413,11 @@ impl Work {
         self.admit_to(&product, true).await?;
         self.over_diag = open.xqcn.clone().map_or(OverDiag::None, OverDiag::Stored);
         self.repair = Repair::of_open(&open);
-        if open.restoring {
+        // One that came without its IMEI, and had it again before its backup was taken.
+        let was_cured = open.identity_before.imei != Some(open.imei);
+        if open.restoring || was_cured {
             self.repair.expected = Some(self.well_as_of(&open.backup).await?);
+            self.draft.update(|record| record.flags.repaired |= was_cured);
         }
         self.resumed = Some(open);
         Ok(product)

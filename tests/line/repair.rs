@@ -56,8 +56,14 @@ fn kind((model, revision): (&str, &str)) -> UnitKind {
 
 /// Makes a unit and puts it into a slot.
 pub(crate) fn put_in(line: &Line, unit: u32, of: (&str, &str), name: &str) -> UnitTruth {
-    line.factory.make(unit, &kind(of)).expect("a unit");
+    let made = make(line, unit, of);
     line.factory.plug(unit, &slot(name)).expect("a free slot");
+    made
+}
+
+/// Makes a unit.
+pub(crate) fn make(line: &Line, unit: u32, of: (&str, &str)) -> UnitTruth {
+    line.factory.make(unit, &kind(of)).expect("a unit");
     line.factory.unit(unit).expect("it was made")
 }
 

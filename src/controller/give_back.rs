@@ -91,7 +91,7 @@ impl Work {
         let device = self.ask_whose(device, product, backup).await?;
         self.enter(Phase::Flash);
         if !matches!(&self.over_diag, OverDiag::Stored(known) if known.id == backup.id) {
-            self.append(Fact::BackupChosen { run: self.run(), backup: backup.clone() }).await?;
+            self.append(Fact::BackupChosen { run: self.run(), backup: backup.clone(), by_hand: false }).await?;
             self.over_diag = OverDiag::Stored(backup.clone());
         }
         self.append(Fact::RestoreIntent { run: self.run(), chip, backup: backup.id, ranges: Vec::new() }).await?;

@@ -371,6 +371,20 @@ async fn a_unit_that_is_cut_off_after_its_second_copy_helped_is_finished_as_what
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_restore_by_hand_does_not_use_up_what_the_profile_allows() {
+    let line = bench("rework: { per_unit: 1 }\n", "").await;
+    let unit = put_in(&line, UNIT, KINDS[0], "A1");
+    assert_eq!(run(&line, "FIRST").await.outcome, Outcome::Pass);
+    out_and_in(&line, &unit, "A1", UnitTruth::lose_efs);
+    let task = Task::Restore { backup: None };
+    assert_eq!(end(&run_for(&line, "BY-HAND", task, Box::new(|_, _, _| {})).await), REPAIRED);
+    out_and_in(&line, &unit, "A1", UnitTruth::lose_efs);
+    assert_eq!(end(&run(&line, "ONCE").await), REPAIRED);
+    out_and_in(&line, &unit, "A1", UnitTruth::lose_efs);
+    assert_eq!(run(&line, "TWICE").await.code, Some(FailureCode::ReworkExhausted));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_unit_is_not_reworked_for_ever() {
     let line = bench("rework: { per_unit: 1 }\n", "").await;
     let unit = put_in(&line, UNIT, KINDS[0], "A1");

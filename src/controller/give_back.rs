@@ -5,16 +5,20 @@
 //! only, so it is asked there just before, and what is written next is written to what comes up in its place.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::backup::vault_failure;
 use super::edl::Bound;
-use super::failure::{Failure, RunError};
+use super::failure::{Failure, RunError, SessionError};
 use super::floor::Product;
 use super::restore::{Restorable, donor};
+use super::session::at::AtSession;
 use super::session::diag::{Compared, Restored};
 use super::work::Work;
 use super::xqcn::OverDiag;
-use crate::domain::{BackupKind, BackupRef, ChipId, Fact, FailureCode, Imei, Phase};
+use crate::domain::{
+    BackupKind, BackupRef, CFUN_FACTORY_TEST, ChipId, Fact, FailureCode, Family, Identity, Imei, Phase,
+};
 use crate::hardware::DeviceRecord;
 use crate::protocol::at;
 use crate::protocol::diag::Mode;
@@ -22,6 +26,8 @@ use crate::protocol::xqcn::{self, Owner, Xqcn};
 
 /// Differences that a message names.
 const DIFFERENCES_SHOWN: usize = 4;
+/// How often a module without IMEI may leave between the question for its chip and the next one, and is asked again.
+const LEAVES_MAX: u32 = 1;
 
 impl Work {
     /// What of the unit's own the next flash restores; `None` where it is given back over DIAG after that flash instead.
@@ -85,7 +91,7 @@ impl Work {
         let device = self.ask_whose(device, product, backup).await?;
         self.enter(Phase::Flash);
         if !matches!(&self.over_diag, OverDiag::Stored(known) if known.id == backup.id) {
-            self.append(Fact::BackupChosen { run: self.run(), backup: backup.clone() }).await?;
+            self.append(Fact::BackupChosen { run: self.run(), backup: backup.clone(), by_hand: false }).await?;
             self.over_diag = OverDiag::Stored(backup.clone());
         }
         let (run, backup_id) = (self.run(), backup.id);
@@ -130,30 +136,50 @@ impl Work {
     /// Asks a module once more who it is, in download mode and then over AT; gives the device it is in normal mode again.
     async fn ask_whose(
         &mut self,
-        device: DeviceRecord,
+        mut device: DeviceRecord,
         product: &Product,
         backup: &BackupRef,
     ) -> Result<DeviceRecord, Failure> {
-        let family = product.profile.family;
-        let (there, info) = self.reach_edl(&device, family, &product.profile.timeouts).await?;
-        let mut device = self.leave_probe(&there, product).await?;
-        if info.chip != backup.chip {
-            let detail = format!("chip {} where {} was", info.chip, backup.chip);
-            return Err(Failure::new(FailureCode::UnitSwapped, detail));
-        }
-        let mut at = self.open_started(&mut device, product).await?;
-        let deadline = at.now();
-        let said = match at.query(family.imei_command, deadline, at::imei_text).await {
-            Ok(said) => said.ok().and_then(|said| said.parse::<Imei>().ok()),
-            Err(error) => return Err(self.judge(error, &device.key, FailureCode::AtSilent).await),
-        };
-        match said {
-            Some(other) if other != backup.imei => {
-                let detail = format!("the module reports IMEI {other}, the backup is of {}", backup.imei);
-                Err(Failure::new(FailureCode::BackupOfAnother, detail))
+        let (family, timeouts) = (product.profile.family, product.profile.timeouts);
+        let swapped = |detail: String| Err(Failure::new(FailureCode::UnitSwapped, detail));
+        let mut left = 0;
+        loop {
+            let (there, info) = self.reach_edl(&device, family, &timeouts).await?;
+            device = self.leave_probe(&there, product).await?;
+            if info.chip != backup.chip {
+                return swapped(format!("chip {} where {} was", info.chip, backup.chip));
             }
-            _ => Ok(device),
+            let came = device.key.clone();
+            let mut at = self.open_started(&mut device, product).await?;
+            let said = match ask_imei(&mut at, family, timeouts.ready).await {
+                Ok(said) => said,
+                Err(error) => return Err(self.judge(error, &device.key, FailureCode::AtSilent).await),
+            };
+            match said {
+                Some(own) if own == backup.imei => return Ok(device),
+                Some(other) => {
+                    let detail = format!("the module reports IMEI {other}, the backup is of {}", backup.imei);
+                    return Err(Failure::new(FailureCode::BackupOfAnother, detail));
+                }
+                None if !self.may_say_none() => {
+                    return swapped(format!("the module reports no IMEI, the one of the backup had {}", backup.imei));
+                }
+                None if device.key == came => return Ok(device),
+                // It left after it had said its chip, and nothing that it says tells whether it is still the same.
+                None if left < LEAVES_MAX => left += 1,
+                None => return swapped("it leaves again and again after it was asked for its chip".to_owned()),
+            }
         }
+    }
+
+    /// Whether the unit of this run says no IMEI, as far as is known: it came so, or lost it in our hands.
+    fn may_say_none(&self) -> bool {
+        let record = self.draft.record();
+        let has_none = |said: &Option<Identity>| said.as_ref().is_some_and(|said| said.imei.is_none());
+        has_none(&record.before)
+            || has_none(&record.after)
+            // What it said before it was interrupted in its restore is not known any more.
+            || self.resumed.as_ref().is_some_and(|open| open.restoring)
     }
 
     /// Writes everything, compares it, and restarts the module; the latter also where it could not be written, because
@@ -232,6 +258,15 @@ impl Work {
             false => Err(Failure::new(FailureCode::RestoreDiffers, format!("after a start: {}", words(&different)))),
         }
     }
+}
+
+/// The IMEI of a module that has just started, once it can say it; `None` where it has none. In factory test mode nothing
+/// is going to become ready.
+async fn ask_imei(at: &mut AtSession, family: &Family, ready: Duration) -> Result<Option<Imei>, SessionError> {
+    let deadline = at.now() + ready;
+    let cfun = at.query("AT+CFUN?", deadline, at::cfun).await?;
+    let deadline = if cfun == Ok(CFUN_FACTORY_TEST) { at.now() } else { deadline };
+    Ok(at.query(family.imei_command, deadline, at::imei_text).await?.ok().and_then(|said| said.parse().ok()))
 }
 
 /// The first of several things, and how many more there are.

@@ -8,7 +8,7 @@
 use super::backup::vault_failure;
 use super::edl::{TableSource, fits};
 use super::failure::{Failure, RunError};
-use super::floor::Product;
+use super::floor::{Product, Task};
 use super::restore::donor;
 use super::verify::Verdict;
 use super::work::Work;
@@ -150,7 +150,8 @@ impl Work {
         }
         self.claim_as(info, product, backup.imei).await?;
         let expected = self.well_as_of(&backup).await?;
-        self.append(Fact::BackupChosen { run: self.run(), backup: backup.clone() }).await?;
+        let by_hand = self.floor.task != Task::Line;
+        self.append(Fact::BackupChosen { run: self.run(), backup: backup.clone(), by_hand }).await?;
         self.repair.use_backup(backup, expected);
         Ok(())
     }

@@ -14,6 +14,11 @@ use crate::hardware::{DeviceMode, DeviceRecord};
 use crate::ledger::{OpenRun, UnfinishedRun};
 use crate::protocol::sahara::ChipInfo;
 
+/// Why a unit is left alone that has no place in the batch.
+const NO_PLACE: &str = "the batch takes no further unit";
+/// Why a unit is left alone whose run this station cannot finish.
+const NO_PROFILE: &str = "no profile of this station belongs to the unit's open run";
+
 /// How a walk ended.
 #[derive(Debug)]
 pub(crate) enum WalkEnd {
@@ -61,8 +66,8 @@ impl Work {
             Ok(Verdict::Swapped(guest)) => WalkEnd::Swapped(guest),
             Err(Stopped::Done) => WalkEnd::Done,
             Err(Stopped::Left(why)) => {
-                if came_in_normal_mode {
-                    self.undo_question().await;
+                if came_in_normal_mode && self.undo_question().await {
+                    self.remember_left(why);
                 }
                 WalkEnd::Left(why)
             }
@@ -80,10 +85,20 @@ impl Work {
         }
     }
 
-    /// Brings a module that was only asked for its chip back into normal mode.
-    async fn undo_question(&mut self) {
-        if let Some((device, DeviceMode::Edl { .. })) = self.device() {
-            self.send_back(&device.key, self.timeouts_of_run().boot).await;
+    /// Brings a module that was only asked for its chip back into normal mode; whether it was.
+    async fn undo_question(&mut self) -> bool {
+        let Some((device, DeviceMode::Edl { .. })) = self.device() else { return false };
+        self.send_back(&device.key, self.timeouts_of_run().boot).await;
+        true
+    }
+
+    /// A module that was asked for its chip and left alone for what does not change while it is in its slot is not sent
+    /// into download mode again for the same answer.
+    fn remember_left(&self, why: &'static str) {
+        if let Some((device, DeviceMode::Normal(_))) = self.device()
+            && matches!(why, NO_PLACE | NO_PROFILE)
+        {
+            self.floor.visits.leave(self.slot, device.key, why);
         }
     }
 
@@ -140,7 +155,7 @@ impl Work {
             }
         }
         if !may_begin {
-            return Err(Stopped::Left("the batch takes no further unit"));
+            return Err(Stopped::Left(NO_PLACE));
         }
         self.begin(&device.key.chain, None).await?;
         Err(Failure::new(FailureCode::MemoryDump, "it is in memory-dump mode").into())
@@ -173,7 +188,7 @@ impl Work {
         if let Some(open) = open.as_ref().filter(|_| is_interrupted)
             && self.floor.product_named(&open.profile).is_none()
         {
-            return Err(Stopped::Left("no profile of this station belongs to the unit's open run"));
+            return Err(Stopped::Left(NO_PROFILE));
         }
         let may_be_another = match (known, &open) {
             (Some(imei), None) => self.floor.may_be_interrupted(imei, family).await?,
@@ -181,6 +196,12 @@ impl Work {
         };
         let mut asked = None;
         if is_interrupted || may_be_another {
+            // Whose it is was asked before. Only where there is a place now, something else may come of it.
+            if let Some(why) = self.floor.visits.left(self.slot, &device.key)
+                && (!may_begin || why == NO_PROFILE)
+            {
+                return Err(Stopped::Left(why));
+            }
             let timeouts = self.timeouts_for(family);
             self.draft.update(|record| record.before = identified.as_ref().ok().cloned());
             match self.reach_edl(&device, family, &timeouts).await {
@@ -212,7 +233,7 @@ impl Work {
         }
         let unfinished = known.and_then(|imei| self.floor.restarts.take(|run| imei_of(run) == Some(imei)));
         if unfinished.is_none() && !may_begin {
-            return Err(Stopped::Left("the batch takes no further unit"));
+            return Err(Stopped::Left(NO_PLACE));
         }
         if let Some((_, info)) = &asked {
             self.note_chip(info);
@@ -341,7 +362,7 @@ impl Work {
                 self.begin(&device.key.chain, None).await?;
                 return Err(failure.into());
             }
-            Err(_) => return Err(Stopped::Left("the batch takes no further unit")),
+            Err(_) => return Err(Stopped::Left(NO_PLACE)),
         };
         if let Some(open) = self.floor.ledger.open_run_by_chip(info.chip).await? {
             let product = self.take_up(open, &device).await?;
@@ -365,7 +386,7 @@ impl Work {
             }
         }
         if !may_begin {
-            return Err(Stopped::Left("the batch takes no further unit"));
+            return Err(Stopped::Left(NO_PLACE));
         }
         self.note_chip(&info);
         self.begin(&device.key.chain, None).await?;
@@ -391,7 +412,7 @@ impl Work {
             return Err(Stopped::Left("its run is interrupted, and only the line finishes it"));
         }
         let Some(product) = self.floor.product_named(&open.profile).cloned() else {
-            return Err(Stopped::Left("no profile of this station belongs to the unit's open run"));
+            return Err(Stopped::Left(NO_PROFILE));
         };
         let Some(active) = self.floor.active.take(open.run) else {
             // By its chip it is here, wherever that slot still waits for it.
@@ -424,8 +445,11 @@ impl Work {
         self.admit_to(&product, true).await?;
         self.over_diag = open.xqcn.clone().map_or(OverDiag::None, OverDiag::Stored);
         self.repair = Repair::of_open(&open);
-        if open.restoring {
+        // One that came without its IMEI, and had it again before its backup was taken.
+        let was_cured = open.identity_before.imei != Some(open.imei);
+        if open.restoring || was_cured {
             self.repair.expected = Some(self.well_as_of(&open.backup).await?);
+            self.draft.update(|record| record.flags.repaired |= was_cured);
         }
         self.resumed = Some(open);
         Ok(product)

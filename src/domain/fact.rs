@@ -347,6 +347,9 @@ pub enum Fact {
         run: RunId,
         /// The backup.
         backup: BackupRef,
+        /// Whether because a person wants it so.
+        #[serde(default, skip_serializing_if = "super::outcome::is_false")]
+        by_hand: bool,
     },
     /// The module is told something that may change what it has stored of itself. Durable before it is sent.
     Cure {

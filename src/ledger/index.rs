@@ -19,7 +19,7 @@ use super::store::Store;
 /// The file's name in the state directory.
 pub(super) const FILE: &str = "index.sqlite";
 /// Changes with every change of the tables or of what is written into them.
-const VERSION: i64 = 5;
+const VERSION: i64 = 6;
 
 const SCHEMA: &str = "
     CREATE TABLE state (one INTEGER PRIMARY KEY, version INTEGER NOT NULL, clean INTEGER NOT NULL,
@@ -282,6 +282,10 @@ impl Index {
     fn finish(&self, record: &RunRecord, seq: i64) -> Result<(), LedgerError> {
         if record.flags.quarantined {
             self.set_aside(record.run)?;
+        }
+        // What was given up, or went wrong at the station, was no attempt at the unit.
+        if matches!(record.outcome, Outcome::Aborted | Outcome::Error) {
+            self.connection.execute("DELETE FROM repairs WHERE run = ?1", [record.run.to_string()])?;
         }
         let imei = record.before.as_ref().and_then(|identity| identity.imei).map(|imei| imei.to_string());
         let chip = record.chip.map(|chip| chip.to_string());

@@ -264,7 +264,8 @@ impl Ledger {
         self.ask(move |index| index.backups_of(chip)).await
     }
 
-    /// How many runs but `run` repaired a chip, or began to.
+    /// How many runs but `run` repaired a chip that was not well on arrival, or began to; but those by hand, and those
+    /// that were aborted or met a fault of the station.
     ///
     /// # Errors
     /// As [`Ledger::open_runs`].

@@ -216,7 +216,8 @@ impl Index {
         Ok(rows.collect::<Result<_, _>>()?)
     }
 
-    /// How many runs but `run` repaired a chip, or began to.
+    /// How many runs but `run` repaired a chip that was not well on arrival, or began to; but those by hand, and those
+    /// that were aborted or met a fault of the station.
     pub(super) fn repairs(&self, chip: ChipId, run: RunId) -> Result<u32, LedgerError> {
         let sql = "SELECT count(*) FROM repairs WHERE chip = ?1 AND run <> ?2";
         Ok(self.connection.query_row(sql, [chip.to_string(), run.to_string()], |row| row.get(0))?)

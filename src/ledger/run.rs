@@ -132,6 +132,9 @@ pub(super) struct Body {
     plan: Option<PlanSummary>,
     #[serde(default)]
     restoring: bool,
+    /// It was not well on arrival, and no person has it restored.
+    #[serde(default)]
+    is_rework: bool,
     staged: Option<u64>,
     flashed: Option<u64>,
     verified: u32,
@@ -197,9 +200,11 @@ impl Body {
         Ok(())
     }
 
-    /// The claimed chip, once something of it was announced to be changed that was not well.
+    /// The claimed chip, once something of it was announced to be changed that was not well on arrival. What was lost in
+    /// our own hands, and what a person has restored, does not count against the unit.
     pub(super) fn repaired_chip(&self, fact: &Fact) -> Option<ChipId> {
-        let is_repair = matches!(fact, Fact::Cure { .. } | Fact::RestoreIntent { round_trip: false, .. });
+        let changes = matches!(fact, Fact::Cure { .. } | Fact::RestoreIntent { round_trip: false, .. });
+        let is_repair = self.is_rework && changes;
         self.claim.as_ref().filter(|_| is_repair).map(|claim| claim.chip)
     }
 
@@ -223,10 +228,12 @@ impl Body {
             }
             Fact::BackupStored { backup, .. } => self.backups.push(backup),
             // An earlier backup is chosen to be restored.
-            Fact::BackupChosen { backup, .. } => {
+            Fact::BackupChosen { backup, by_hand, .. } => {
                 self.backups.push(backup);
                 self.restoring = true;
+                self.is_rework &= !by_hand;
             }
+            Fact::Diagnosed { diagnosis, .. } => self.is_rework |= diagnosis.boot == 0,
             Fact::RestoreIntent { .. } => self.restoring = true,
             Fact::Intent { plan, backup, package_digest, .. } => {
                 if let Some(admission) = &mut self.admission {
@@ -253,7 +260,6 @@ impl Body {
             | Fact::BackupConfirmed { .. }
             | Fact::Qualified(_)
             | Fact::ClaimRefused { .. }
-            | Fact::Diagnosed { .. }
             | Fact::Cure { .. }
             | Fact::Restored { .. }
             | Fact::RunFinished(_)

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use stationmaster::domain::{Cure, Fact, FailureCode, Outcome, RunState};
+use stationmaster::domain::{Belonging, Condition, Cure, Diagnosis, Evidence, Fact, FailureCode, Outcome, RunState};
 use stationmaster::host::{Clock, MemoryDisk, OsDisk};
 use stationmaster::ledger::{ClaimAnswer, IndexPlace, Ledger, LedgerError, WriterMode};
 
@@ -132,13 +132,13 @@ async fn only_the_backup_of_a_runs_own_intent_is_restored() {
         assert!(matches!(error, LedgerError::Refused { .. }), "{fact:?}: {error}");
     };
     refused(Fact::Cure { run: run(1), cure: Cure::OwnCopy }).await;
-    refused(Fact::BackupChosen { run: run(1), backup: facts::backup(1, 0) }).await;
+    refused(chosen(1, 1, false)).await;
     ledger.append(facts::admitted(1)).await.expect("durable");
     ledger.claim(request(1, 1, 1)).await.expect("answered");
     // A donor's.
-    refused(Fact::BackupChosen { run: run(1), backup: facts::backup(2, 0) }).await;
+    refused(chosen(1, 2, false)).await;
     refused(restore(1, 0)).await;
-    ledger.append(Fact::BackupChosen { run: run(1), backup: facts::backup(1, 0) }).await.expect("durable");
+    ledger.append(chosen(1, 1, false)).await.expect("durable");
     refused(restore(1, 0)).await;
     ledger.append(facts::intent(1, 0)).await.expect("durable");
     for fact in [restore(2, 0), restore(1, 1)] {
@@ -152,8 +152,58 @@ async fn only_the_backup_of_a_runs_own_intent_is_restored() {
     ledger.append(restore(1, 0)).await.expect("durable");
     ledger.append(restored(1)).await.expect("durable");
     assert!(ledger.open_runs().await.expect("answered").pop().expect("open").restoring);
-    for (chip, but, expected) in [(1, 2, 1), (1, 1, 0), (2, 2, 0)] {
-        assert_eq!(ledger.repairs(facts::chip(chip), run(but)).await.expect("answered"), expected);
+}
+
+fn chosen(number: u8, backup: u8, by_hand: bool) -> Fact {
+    Fact::BackupChosen { run: run(number), backup: facts::backup(backup, 0), by_hand }
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_what_came_broken_to_the_line_and_was_brought_to_an_end_counts_as_reworked() {
+    let diagnosed = |number, boot| {
+        let evidence = Evidence {
+            cfun: Some(5),
+            imei: Belonging::Missing,
+            calibration: Belonging::Missing,
+            bands: Belonging::Unknown,
+            signal: None,
+            mode_order: None,
+        };
+        Fact::Diagnosed { run: run(number), diagnosis: Diagnosis { boot, condition: Condition::EfsLost, evidence } }
+    };
+    // Whether it came broken, whether a person has it restored, how its run ended, and whether that counts.
+    let cases = [
+        (Some(0), false, None, 1),
+        (Some(0), false, Some(Outcome::Pass), 1),
+        (Some(0), false, Some(Outcome::Fail), 1),
+        (Some(0), false, Some(Outcome::Aborted), 0),
+        (Some(0), false, Some(Outcome::Error), 0),
+        (Some(0), true, Some(Outcome::Pass), 0),
+        (Some(1), false, Some(Outcome::Pass), 0),
+        (None, false, Some(Outcome::Pass), 0),
+    ];
+    for case @ (boot, by_hand, outcome, expected) in cases {
+        let disk = MemoryDisk::new();
+        let ledger = open(&disk).await.expect("opened");
+        start(&ledger, &[1]).await;
+        if let Some(boot) = boot {
+            ledger.append(diagnosed(1, boot)).await.expect("durable");
+        }
+        ledger.append(facts::admitted(1)).await.expect("durable");
+        ledger.claim(request(1, 1, 1)).await.expect("answered");
+        ledger.append(chosen(1, 1, by_hand)).await.expect("durable");
+        ledger.append(facts::intent(1, 0)).await.expect("durable");
+        let backup = facts::backup(1, 0);
+        let ranges = backup.parts.iter().map(|part| part.range).collect();
+        let restore = Fact::RestoreIntent { run: run(1), chip: facts::chip(1), backup: backup.id, ranges };
+        ledger.append(restore).await.expect("durable");
+        if let Some(outcome) = outcome {
+            ledger.append(facts::finished(1, outcome)).await.expect("durable");
+        }
+        for (chip, but, expected) in [(1, 2, expected), (1, 1, 0), (2, 2, 0)] {
+            let found = ledger.repairs(facts::chip(chip), run(but)).await.expect("answered");
+            assert_eq!(found, expected, "{case:?}");
+        }
     }
 }
 

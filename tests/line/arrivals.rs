@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use stationmaster::controller::End;
 use stationmaster::domain::{Fact, FailureCode, Outcome, Phase, RunRecord, SlotName};
-use stationmaster::sim::{Arrival, UnitKind, UnitTruth};
+use stationmaster::sim::{Arrival, BusAction, UnitKind, UnitTruth};
 
 use crate::harness::{Line, Work, assert_sound, records, station, two_slots};
 
@@ -172,6 +172,36 @@ async fn an_interrupted_unit_that_says_another_valid_imei_is_known_by_its_chip()
     assert!(record.flags.resumed && record.flags.repaired, "{record:#?}");
     let said = |identity: &Option<stationmaster::domain::Identity>| identity.as_ref().and_then(|said| said.imei);
     assert_eq!(said(&record.after), said(&record.before), "{record:#?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_damaged_unit_without_a_place_is_asked_for_its_chip_once() {
+    let line = Line::new(station("stations/demo.yaml", two_slots), 1).await;
+    let kind =
+        UnitKind { model: "EG25-G".to_owned(), revision: "EG25GGBR07A07M2G_01.001.01.001".to_owned(), slots: None };
+    line.factory.make(900, &kind).expect("a unit");
+    let other = line.factory.unit(900).expect("the other unit");
+    other.rewrite_imei("000000000000000").expect("its storage works");
+    let asked = || other.events().iter().filter(|event| event.action == BusAction::EdlSwitch).count();
+    let work = line.work("ONCE", 1).await;
+    until_written(&line, &work).await;
+    let owner = line.factory.unplug(&slot("A1")).expect("a slot").expect("a unit");
+    until_fact(&line, &work, |fact| matches!(fact, Fact::RunInterrupted { .. })).await;
+    // Its run is open, so every place is taken; the other one may be the unit that is missed.
+    line.factory.plug(900, &slot("A2")).expect("a free slot");
+    line.clock.sleep(Duration::from_secs(200)).await;
+    assert_eq!(asked(), 1, "however often it is looked at");
+    // Taken out and put in again it may be any unit.
+    line.factory.unplug(&slot("A2")).expect("a slot");
+    line.clock.sleep(Duration::from_secs(10)).await;
+    line.factory.plug(900, &slot("A2")).expect("a free slot");
+    line.clock.sleep(Duration::from_secs(200)).await;
+    assert_eq!(asked(), 2);
+    line.factory.plug(owner, &slot("A1")).expect("a free slot");
+    let (end, entries) = work.end(&line).await;
+    assert_eq!(end, End::Complete, "{entries:#?}");
+    assert_sound(&line, &entries);
+    assert_finished(&records(&entries, "ONCE"), "A1");
 }
 
 #[tokio::test(start_paused = true)]

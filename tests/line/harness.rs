@@ -344,7 +344,7 @@ pub(crate) fn assert_sound(line: &Line, entries: &[Entry]) {
     for entry in entries {
         match &entry.fact {
             Fact::RunStarted { run, .. } => assert_eq!(begun.insert(*run, 0), None, "run {run} began twice"),
-            Fact::BackupStored { run, backup } | Fact::BackupChosen { run, backup } => {
+            Fact::BackupStored { run, backup } | Fact::BackupChosen { run, backup, .. } => {
                 backups.entry(*run).or_insert_with(Vec::new).push((backup.id, backup.chip));
             }
             Fact::Intent { run, chip, backup, .. } => {

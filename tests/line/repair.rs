@@ -56,8 +56,14 @@ fn kind((model, revision): (&str, &str)) -> UnitKind {
 
 /// Makes a unit and puts it into a slot.
 pub(crate) fn put_in(line: &Line, unit: u32, of: (&str, &str), name: &str) -> UnitTruth {
-    line.factory.make(unit, &kind(of)).expect("a unit");
+    let made = make(line, unit, of);
     line.factory.plug(unit, &slot(name)).expect("a free slot");
+    made
+}
+
+/// Makes a unit.
+pub(crate) fn make(line: &Line, unit: u32, of: (&str, &str)) -> UnitTruth {
+    line.factory.make(unit, &kind(of)).expect("a unit");
     line.factory.unit(unit).expect("it was made")
 }
 
@@ -344,30 +350,73 @@ async fn a_unit_that_is_stuck_in_its_mode_is_told_to_leave_it_after_its_backup()
     assert!(backup < told && told < place(|fact| matches!(fact, Fact::Intent { .. })));
 }
 
+/// Takes all that the vault holds of a unit.
+fn lose_backups(line: &Line, unit: &UnitTruth) {
+    let directory = PathBuf::from("state/vault").join(unit.identity().chip.to_string());
+    for entry in line.disk.list(&directory).expect("it has backups") {
+        line.disk.remove(&directory.join(entry.name)).expect("a file");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn without_a_backup_the_second_copy_helps_only_a_unit_whose_imei_is_known() {
     let line = bench(REWORK, "").await;
     let unit = put_in(&line, UNIT, KINDS[0], "A1");
     let before = own(&unit);
     assert_eq!(run(&line, "FIRST").await.outcome, Outcome::Pass);
-    let lose_backups = || {
-        let directory = PathBuf::from("state/vault").join(unit.identity().chip.to_string());
-        for entry in line.disk.list(&directory).expect("it has backups") {
-            line.disk.remove(&directory.join(entry.name)).expect("a file");
-        }
-    };
-    lose_backups();
+    lose_backups(&line, &unit);
     out_and_in(&line, &unit, "A1", |unit| unit.lose_calibration().expect("its storage works"));
     let record = run(&line, "COPY").await;
     assert_eq!(end(&record), REPAIRED, "{record:#?}");
     assert_eq!(own(&unit), before);
     // Once a start without EFS has replaced the second copy, nothing helps.
-    lose_backups();
+    lose_backups(&line, &unit);
     out_and_in(&line, &unit, "A1", UnitTruth::lose_efs);
     let record = run(&line, "GONE").await;
     let expected = (Outcome::Fail, Some(FailureCode::EfsLostNoBackup), false, true);
     assert_eq!(end(&record), expected, "{record:#?}");
     assert!(record.detail.contains("second copy"), "{}", record.detail);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_unit_that_is_cut_off_after_its_second_copy_helped_is_finished_as_what_it_was() {
+    let line = bench(REWORK, "").await;
+    let unit = put_in(&line, UNIT, KINDS[0], "A1");
+    let before = own(&unit);
+    assert_eq!(run(&line, "FIRST").await.outcome, Outcome::Pass);
+    lose_backups(&line, &unit);
+    out_and_in(&line, &unit, "A1", |unit| unit.rewrite_imei("000000000000000").expect("its storage works"));
+    let work = line.work("CUT", 1).await;
+    let mut head = work.ledger.head();
+    while line.entries().iter().filter(|entry| matches!(entry.fact, Fact::Intent { .. })).count() < 2 {
+        head.changed().await.expect("the ledger is open");
+    }
+    line.clock.sleep(Duration::from_secs(2)).await;
+    line.factory.unplug(&slot("A1")).expect("a slot");
+    line.clock.sleep(Duration::from_secs(10)).await;
+    line.factory.plug(UNIT, &slot("A1")).expect("it is free");
+    let (_, entries) = work.end_within(&line, Duration::from_secs(1800)).await;
+    assert_sound(&line, &entries);
+    assert!(entries.iter().any(|entry| matches!(entry.fact, Fact::RunInterrupted { .. })), "it was cut off");
+    let runs = records(&entries, "CUT");
+    let [record] = &runs[..] else { panic!("one run: {runs:#?}") };
+    assert_eq!((end(record), record.flags.resumed), (REPAIRED, true), "{record:#?}");
+    assert_eq!(own(&unit), before);
+    assert!(!was_touched(&unit), "nothing had to be restored");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_restore_by_hand_does_not_use_up_what_the_profile_allows() {
+    let line = bench("rework: { per_unit: 1 }\n", "").await;
+    let unit = put_in(&line, UNIT, KINDS[0], "A1");
+    assert_eq!(run(&line, "FIRST").await.outcome, Outcome::Pass);
+    out_and_in(&line, &unit, "A1", UnitTruth::lose_efs);
+    let task = Task::Restore { backup: None };
+    assert_eq!(end(&run_for(&line, "BY-HAND", task, Box::new(|_, _, _| {})).await), REPAIRED);
+    out_and_in(&line, &unit, "A1", UnitTruth::lose_efs);
+    assert_eq!(end(&run(&line, "ONCE").await), REPAIRED);
+    out_and_in(&line, &unit, "A1", UnitTruth::lose_efs);
+    assert_eq!(run(&line, "TWICE").await.code, Some(FailureCode::ReworkExhausted));
 }
 
 #[tokio::test(start_paused = true)]

@@ -4,37 +4,40 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use stationmaster::cli::prepare;
 use stationmaster::config::{Profile, Station};
 use stationmaster::controller::{End, Product, Task};
-use stationmaster::domain::{BackupKind, BackupRef, Fact, FailureCode, Guard, Outcome, Phase, RunRecord};
+use stationmaster::domain::{BackupKind, BackupRef, Fact, FailureCode, Guard, Outcome, Phase, RunRecord, SlotName};
 use stationmaster::hardware::{AtPort, BoxFuture, BulkPipe, Bus, DeviceKey, HardwareError, Listing};
 use stationmaster::ledger::Entry;
 use stationmaster::protocol::diag::{Deframer, ENTER_EDL, encode};
 use stationmaster::protocol::xqcn::{self, Owner};
 use stationmaster::report::{Recorded, rebuild};
 use stationmaster::sim::efs::{BOOTS_PATH, EfsState, encode_imei};
-use stationmaster::sim::{BusEvent, UnitTruth};
+use stationmaster::sim::{BusAction, BusEvent, UnitTruth};
 use stationmaster::vault::Vault;
 use tokio::sync::watch;
 
-use crate::harness::{Line, assert_sound, records, station_with};
-use crate::repair::{DONOR, KINDS, REPAIRED, UNIT, bench, end, out_and_in, put_in, run, run_for};
+use crate::harness::{Line, assert_sound, records, station_with, two_slots};
+use crate::repair::{DONOR, KINDS, REPAIRED, UNIT, bench, end, make, out_and_in, put_in, run, run_for};
 use crate::truth::{Diary, witness};
 
 /// The demo station on which nothing but EG25-G arrives, with profiles that ask for that guard.
-fn eg25(guard: Guard, variant: &str) -> Arc<Station> {
+pub(crate) fn eg25(guard: Guard, variant: &str) -> Arc<Station> {
     let only_eg25 = |text: String| {
         let (head, rest) = text.split_once("    - model: RM500Q-GL").expect("the units of the demo station");
         let (_, tail) = rest.split_once("  # Inserts").expect("its operator");
         format!("{head}  # Inserts{tail}")
     };
-    let profile = |text: String| {
-        let text = text.replace("    megabytes: 3\n", &format!("    megabytes: 3\n    variant: {variant}\n"));
-        format!("{text}\nguard: {guard}\n")
-    };
-    station_with("stations/demo.yaml", only_eg25, profile)
+    station_with("stations/demo.yaml", only_eg25, |text| guarded(&text, guard, variant))
+}
+
+/// A profile that asks for that guard, with a package of that variant.
+fn guarded(profile: &str, guard: Guard, variant: &str) -> String {
+    let text = profile.replace("    megabytes: 3\n", &format!("    megabytes: 3\n    variant: {variant}\n"));
+    format!("{text}\nguard: {guard}\n")
 }
 
 fn stored(entries: &[Entry]) -> Vec<BackupRef> {
@@ -346,4 +349,51 @@ async fn a_donors_backup_over_diag_is_refused_whoever_wants_it() {
     assert_eq!(end(&record), (Outcome::Held, Some(FailureCode::BackupOfAnother), false, false), "{record:#?}");
     assert!(record.detail.contains(&donor.identity().chip.to_string()), "{}", record.detail);
     assert!(!unit.events().iter().any(BusEvent::is_destructive));
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_unit_that_says_no_imei_is_not_given_what_is_anothers() {
+    // It loses its calibration in our hands, and still says its IMEI.
+    let lost = |text| format!("{}  faults:\n    - {{ fault: calibration-lost, unit: {UNIT} }}\n", two_slots(text));
+    let profile = |text: String| guarded(&text, Guard::Xqcn, "no-table");
+    let line = Line::new(station_with("stations/demo.yaml", lost, profile), 0).await;
+    let unit = put_in(&line, UNIT, KINDS[1], "A1");
+    let before = kept(&unit);
+    let other = make(&line, DONOR, KINDS[1]);
+    other.rewrite_imei("000000000000000").expect("its storage works");
+    let of_other = kept(&other);
+    let work = line.work("SWAP", 1).await;
+    // After its second flash it is asked for its chip, and starts again: then the other one is in its place.
+    let until = async |is_so: &dyn Fn() -> bool| {
+        while !is_so() {
+            assert!(work.ledger.is_open(), "{:#?}", line.entries());
+            line.clock.sleep(Duration::from_millis(100)).await;
+        }
+    };
+    let happened = |action| unit.events().iter().filter(|event| event.action == action).count();
+    until(&|| line.entries().iter().filter(|entry| matches!(entry.fact, Fact::Flashed { .. })).count() == 2).await;
+    let asked = happened(BusAction::EdlSwitch);
+    until(&|| happened(BusAction::EdlSwitch) > asked).await;
+    let started = happened(BusAction::Start);
+    until(&|| happened(BusAction::Start) > started).await;
+    let slot: SlotName = "A1".parse().expect("a slot");
+    line.factory.unplug(&slot).expect("a slot");
+    line.factory.plug(DONOR, &slot).expect("it is free");
+    let interrupted = |entry: &Entry| match &entry.fact {
+        Fact::RunInterrupted { code, .. } => Some(*code),
+        _ => None,
+    };
+    line.clock.sleep(Duration::from_secs(300)).await;
+    assert!(!other.events().iter().any(BusEvent::is_destructive), "{:?}", other.events());
+    assert!(kept(&other) == of_other);
+    assert_eq!(line.entries().iter().find_map(interrupted), Some(FailureCode::UnitSwapped));
+    line.factory.unplug(&slot).expect("a slot");
+    line.factory.plug(UNIT, &slot).expect("it is free");
+    let (end, entries) = work.end(&line).await;
+    assert_eq!(end, End::Complete);
+    assert_sound(&line, &entries);
+    let runs = records(&entries, "SWAP");
+    let record = runs.iter().find(|record| record.chip == Some(unit.identity().chip)).expect("its run");
+    assert_eq!(self::end(record), REPAIRED, "{record:#?}");
+    assert!(kept(&unit) == before, "IMEI, NV items, calibration, bands and files are the unit's own");
 }

@@ -36,6 +36,8 @@ pub struct Writer {
     geometry: Geometry,
     used_pages_min: u64,
     blank_efs: Option<Sha256Digest>,
+    /// Whether the EFS need not be one in use.
+    takes_any_efs: bool,
     /// Names and digests of the parts that are complete.
     parts: Vec<(String, Sha256Digest)>,
     has_efs: bool,
@@ -63,12 +65,19 @@ impl Writer {
             geometry,
             used_pages_min,
             blank_efs: taking.blank_efs,
+            takes_any_efs: false,
             parts: Vec::new(),
             has_efs: false,
             bytes: 0,
             bad_blocks: None,
             current: None,
         })
+    }
+
+    /// Takes the EFS whatever is in it, of a module that was not well: what it still has is kept before it is overwritten.
+    /// Of a module that was well it does nothing: an EFS that is not in use is no backup.
+    pub fn keep_any_efs(&mut self) {
+        self.takes_any_efs = self.making.is_suspect();
     }
 
     /// Begins the next partition; the one before must be complete. `is_efs` marks the EFS file system, which is
@@ -137,8 +146,11 @@ impl Writer {
         let partition = current.head.partition;
         if let Some(check) = current.check {
             self.has_efs = true;
-            let implausible = |reason| VaultError::Implausible { partition: partition.clone(), reason };
-            check.finish().map_err(implausible)?;
+            if let Err(reason) = check.finish()
+                && !self.takes_any_efs
+            {
+                return Err(VaultError::Implausible { partition, reason });
+            }
         }
         self.parts.push((partition, Sha256Digest::finish(current.hasher)));
         Ok(())

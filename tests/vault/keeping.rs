@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use proptest::prelude::*;
-use stationmaster::domain::{BackupKind, BackupRef, FailureCode, Sha256Digest, XqcnCounts};
+use stationmaster::domain::{BackupKind, BackupRef, FailureCode, PageRange, Sha256Digest, XqcnCounts};
 use stationmaster::host::{Disk, FailKind, MemoryDisk};
 use stationmaster::vault::{
     BackupDraft, CopyState, PublicKey, SecretKeys, Vault, VaultEntry, VaultError, Verdict, XqcnDraft, efs_digest,
@@ -268,6 +268,26 @@ fn a_backup_of_the_time_before_seals_is_still_read() {
     disk.tamper(&path, |bytes| bytes[20] ^= 1).expect("there");
     assert!(assert_damaged(vault.load(&old)).contains("was altered"));
     assert_eq!(best(&vault, &[&old, &sealed]), Some(sealed.id));
+}
+
+#[test]
+fn only_of_an_ill_module_an_efs_that_is_not_in_use_is_kept() {
+    let disk = MemoryDisk::new();
+    let vault = vault(&disk);
+    for ill in [None, Some("EFS lost")] {
+        let mut writer = vault.begin(taking(ill), GEOMETRY).expect("begun");
+        writer.keep_any_efs();
+        writer.part("efs2", PageRange { start: 160, pages: 32 }, true).expect("a part");
+        writer.bytes(&[0xff; 32 * 512]).expect("all of it");
+        match (writer.finish(), ill) {
+            (Ok(backup), Some(_)) => {
+                assert_eq!(backup.suspect.as_deref(), ill);
+                assert_eq!(best(&vault, &[&backup]), None);
+            }
+            (Err(error), None) => assert_eq!(error.code(), FailureCode::BackupInvalid),
+            (other, _) => panic!("{other:?}"),
+        }
+    }
 }
 
 #[test]

@@ -244,7 +244,14 @@ impl Work {
         product: &Product,
     ) -> Result<(DeviceRecord, Identity), RunError> {
         let bound = self.load(device, product, TableSource::Module).await?;
-        self.repair.backup = Some(self.backup(device, product, &bound).await?);
+        match self.backup(device, product, &bound).await {
+            Ok(backup) => self.repair.backup = Some(backup),
+            // What is no file system any more holds nothing that its second copy could overwrite.
+            Err(RunError::Failed(failure)) if self.repair.keeps_any && failure.code == FailureCode::BackupInvalid => {
+                tracing::warn!(detail = failure.detail, "nothing of it can be saved");
+            }
+            Err(error) => return Err(error),
+        }
         let mut device = self.reset(device, product).await?;
         let now = self.identify_started(&mut device, product).await?;
         Ok((device, now))

@@ -36,8 +36,6 @@ pub struct Writer {
     geometry: Geometry,
     used_pages_min: u64,
     blank_efs: Option<Sha256Digest>,
-    /// Whether the EFS need not be one in use.
-    takes_any_efs: bool,
     /// Names and digests of the parts that are complete.
     parts: Vec<(String, Sha256Digest)>,
     has_efs: bool,
@@ -65,7 +63,6 @@ impl Writer {
             geometry,
             used_pages_min,
             blank_efs: taking.blank_efs,
-            takes_any_efs: false,
             parts: Vec::new(),
             has_efs: false,
             bytes: 0,
@@ -74,10 +71,13 @@ impl Writer {
         })
     }
 
-    /// Takes the EFS whatever is in it, of a module that was not well: what it still has is kept before it is overwritten.
-    /// Of a module that was well it does nothing: an EFS that is not in use is no backup.
+    /// Takes also an EFS that a profile or a package rules out, of a module that was not well: what it still has is kept
+    /// before it is overwritten. Of a module that was well it does nothing.
     pub fn keep_any_efs(&mut self) {
-        self.takes_any_efs = self.making.is_suspect();
+        if self.making.is_suspect() {
+            self.used_pages_min = limits::EFS_USED_PAGES_MIN;
+            self.blank_efs = None;
+        }
     }
 
     /// Begins the next partition; the one before must be complete. `is_efs` marks the EFS file system, which is
@@ -146,11 +146,8 @@ impl Writer {
         let partition = current.head.partition;
         if let Some(check) = current.check {
             self.has_efs = true;
-            if let Err(reason) = check.finish()
-                && !self.takes_any_efs
-            {
-                return Err(VaultError::Implausible { partition, reason });
-            }
+            let implausible = |reason| VaultError::Implausible { partition: partition.clone(), reason };
+            check.finish().map_err(implausible)?;
         }
         self.parts.push((partition, Sha256Digest::finish(current.hasher)));
         Ok(())

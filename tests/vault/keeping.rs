@@ -271,21 +271,28 @@ fn a_backup_of_the_time_before_seals_is_still_read() {
 }
 
 #[test]
-fn only_of_an_ill_module_an_efs_that_is_not_in_use_is_kept() {
+fn only_of_an_ill_module_an_efs_that_the_profile_rules_out_is_kept() {
     let disk = MemoryDisk::new();
     let vault = vault(&disk);
-    for ill in [None, Some("EFS lost")] {
-        let mut writer = vault.begin(taking(ill), GEOMETRY).expect("begun");
+    for (ill, efs, is_kept) in [
+        (None, good_efs(), false),
+        (Some("EFS lost"), good_efs(), true),
+        (Some("EFS lost"), vec![0xff; 32 * 512], false),
+    ] {
+        let mut taking = taking(ill);
+        taking.used_pages_min = 31;
+        let mut writer = vault.begin(taking, GEOMETRY).expect("begun");
         writer.keep_any_efs();
         writer.part("efs2", PageRange { start: 160, pages: 32 }, true).expect("a part");
-        writer.bytes(&[0xff; 32 * 512]).expect("all of it");
-        match (writer.finish(), ill) {
-            (Ok(backup), Some(_)) => {
+        let padding = vec![0xff; 32 * 512 - efs.len()];
+        writer.bytes(&[efs, padding].concat()).expect("all of it");
+        match writer.finish() {
+            Ok(backup) => {
+                assert!(is_kept);
                 assert_eq!(backup.suspect.as_deref(), ill);
                 assert_eq!(best(&vault, &[&backup]), None);
             }
-            (Err(error), None) => assert_eq!(error.code(), FailureCode::BackupInvalid),
-            (other, _) => panic!("{other:?}"),
+            Err(error) => assert_eq!((error.code(), is_kept), (FailureCode::BackupInvalid, false)),
         }
     }
 }

@@ -61,6 +61,13 @@ impl Work {
             return Err(Failure::new(FailureCode::Internal, "a backup of a unit without identity").into());
         };
         let guard = product.profile.guard;
+        // What is given back over DIAG after the flash is enough, as where the profile asks for no more.
+        if let Some(own) = self.repair.over_diag.clone()
+            && refuse_weak(product, bound).is_ok()
+        {
+            self.draft.update(|record| record.backup = Some(own.id));
+            return Ok(own);
+        }
         // Of a module that came broken nothing was read over DIAG, and its pages are all that can be kept.
         if guard.has_xqcn() && (self.over_diag.is_there() || !self.is_repair()) {
             let backup = self.store_over_diag(chip, imei).await?;
@@ -108,12 +115,15 @@ impl Work {
         let page_bytes = u64::from(bound.geometry.page_bytes);
         let total = parts.iter().map(|(_, range, _)| range.pages.saturating_mul(page_bytes)).sum();
         let mut progress = self.progress(total);
-        let label = Label { taken: self.floor.clock.wall(), run: Some(self.run()), suspect: None };
+        let label = Label { taken: self.floor.clock.wall(), run: Some(self.run()), suspect: self.suspicion() };
         let efs = parts.iter().find(|(_, _, is_efs)| *is_efs).map(|(_, range, _)| *range);
         let blank_efs = efs.and_then(|range| blank_efs(product, range)).transpose()?;
         let used_pages_min = product.profile.efs_used_pages_min;
         let taking = Taking { chip, imei, label, used_pages_min, blank_efs };
         let mut writer = self.floor.vault.begin(taking, bound.geometry).map_err(vault_failure)?;
+        if self.repair.keeps_any {
+            writer.keep_any_efs();
+        }
         for (name, range, is_efs) in &parts {
             writer.part(name, *range, *is_efs).map_err(vault_failure)?;
             firehose

@@ -42,6 +42,13 @@ impl Work {
             self.repair.over_diag = Some(backup.clone());
             return Ok(None);
         }
+        // Its pages are those of an ill module: they made the flash permissible, and cure nothing.
+        if backup.suspect.is_some()
+            && let Some(own) = self.own_over_diag(backup.chip, backup.imei).await?
+        {
+            self.repair.over_diag = Some(own);
+            return Ok(None);
+        }
         let failure = match self.prepare_restore(device, product, bound, backup).await {
             Err(RunError::Failed(failure)) if failure.code == FailureCode::RestoreBadBlocks => failure,
             other => return other.map(Some),

@@ -10,7 +10,7 @@ use super::failure::{Failure, RunError};
 use super::floor::Product;
 use super::verify::Verdict;
 use super::work::Work;
-use crate::domain::{BackupRef, Blame, Diagnosis, FailureCode, Identity};
+use crate::domain::{BackupKind, BackupRef, Blame, Diagnosis, FailureCode, Identity};
 use crate::hardware::{DeviceMode, DeviceRecord};
 use crate::ledger::OpenRun;
 use crate::protocol::sahara::ChipInfo;
@@ -33,6 +33,10 @@ pub(crate) struct Repair {
     pub(crate) budget: Option<u32>,
     /// What the unit said of itself when it was well, where that is not what it said on arrival.
     pub(crate) expected: Option<Identity>,
+    /// Whether a unit that arrived ill is well by now, so that what is read of it is a good backup.
+    pub(crate) is_cured: bool,
+    /// Whether what it arrived with is kept whatever it is, because another cure than its pages will overwrite it.
+    pub(crate) keeps_any: bool,
 }
 
 impl Repair {
@@ -46,16 +50,44 @@ impl Repair {
         }
     }
 
-    /// From now on the unit's EFS comes from that backup, with what its module said of itself then.
+    /// From now on the unit's EFS comes from that backup, with what its module said of itself then. One over DIAG is given
+    /// back after the flash, and its pages are saved before it, as they are, where the plan asks for that.
     pub(crate) fn use_backup(&mut self, backup: BackupRef, expected: Identity) {
-        self.backup = Some(backup);
         self.expected = Some(expected);
-        self.is_due = true;
         self.restores = 1;
+        match backup.kind {
+            BackupKind::Raw => {
+                self.backup = Some(backup);
+                self.is_due = true;
+            }
+            BackupKind::Xqcn => {
+                self.over_diag = Some(backup);
+                self.keeps_any = true;
+            }
+        }
+    }
+
+    /// Whatever the unit holds is saved from now on, as that of a unit of which only so much is known.
+    pub(crate) fn keep_any(&mut self, known: Identity) {
+        self.expected = Some(known);
+        self.keeps_any = true;
+    }
+
+    /// The unit is well as it is. What was saved before is not what it would be given back.
+    pub(crate) fn cured(&mut self, now: Identity) {
+        self.is_cured = true;
+        self.backup = None;
+        self.expected = Some(now);
     }
 }
 
 impl Work {
+    /// Why what is read of the module now would not be a good backup: what it arrived with, as long as that is not cured.
+    pub(crate) fn suspicion(&self) -> Option<String> {
+        let on_arrival = self.draft.record().diagnosis.filter(|diagnosis| diagnosis.boot == 0);
+        on_arrival.filter(|_| !self.repair.is_cured).map(|diagnosis| diagnosis.to_string())
+    }
+
     /// All checks after every boot, with as many restores in between as are permitted.
     pub(crate) async fn prove(
         &mut self,

@@ -74,7 +74,7 @@ impl RestoreAuthority {
     }
 }
 
-/// What else brings back a module whose bad blocks are not those of its backup.
+/// What else brings back a module whose bad blocks are not, or are not known to be, those of its backup.
 fn without_raw(detail: &str) -> Failure {
     Failure::new(FailureCode::RestoreBadBlocks, detail)
 }
@@ -123,7 +123,13 @@ impl Work {
             Some(then) => {
                 Err(without_raw(&format!("its bad blocks were {}, they are {}", words(&then), words(&now))).into())
             }
-            None => Err(without_raw("its bad blocks were not noted when the backup was taken").into()),
+            None => {
+                let detail = format!(
+                    "backup {} is from before bad blocks were noted: nobody knows whether the storage has others now,                      and there is no other good one",
+                    backup.id.short()
+                );
+                Err(without_raw(&detail).into())
+            }
         }
     }
 

@@ -1,21 +1,22 @@
 //! Modules that arrive broken, where the profile allows to repair them, and modules that a person has restored by hand.
 //!
 //! In this order: out of the mode in which it is stuck, but only with its EFS whole and saved, because that changes what
-//! is stored; its own backup of an earlier run; its own second copy, but only where there is no backup and the ledger
-//! knows whose IMEI must come out of it; and the flash, without which none of this is proven. A module that has lost its
+//! is stored; its own backup of an earlier run, of its pages or over DIAG; its own second copy, but only where there is no
+//! backup, what it has was saved and the ledger knows whose IMEI must come out of it; and the flash, without which none of this is proven. A module that has lost its
 //! EFS and has none of these is lost, and is told so.
 
 use super::backup::vault_failure;
 use super::edl::{TableSource, fits};
-use super::failure::{Failure, RunError};
+use super::failure::{Failure, RunError, SessionError};
 use super::floor::{Product, Task};
 use super::restore::donor;
 use super::verify::Verdict;
 use super::work::Work;
+use super::xqcn::OverDiag;
 use crate::config::{Checks, Rework};
 use crate::domain::{
     BackupKind, BackupRef, ChipId, Condition, Cure, Diagnosis, Fact, FailureCode, Family, Identity, Imei, ModeOrder,
-    Phase, Sha256Digest,
+    Phase, Sha256Digest, limits,
 };
 use crate::hardware::DeviceRecord;
 use crate::protocol::at::Final;
@@ -54,7 +55,7 @@ impl Work {
                 (device, info)
             }
             (Condition::EfsLost, None) => match self.floor.ledger.imei_of(info.chip).await? {
-                Some(imei) => self.take_own_copy((device, family), &info, product, imei).await?,
+                Some(imei) => self.take_own_copy((device, family), &info, product, (diagnosis, imei)).await?,
                 None => return Err(no_backup(&diagnosis).into()),
             },
             (_, own) => {
@@ -152,6 +153,9 @@ impl Work {
         let expected = self.well_as_of(&backup).await?;
         let by_hand = self.floor.task != Task::Line;
         self.append(Fact::BackupChosen { run: self.run(), backup: backup.clone(), by_hand }).await?;
+        if backup.kind == BackupKind::Xqcn {
+            self.over_diag = OverDiag::Stored(backup.clone());
+        }
         self.repair.use_backup(backup, expected);
         Ok(())
     }
@@ -168,12 +172,24 @@ impl Work {
         }))
     }
 
-    /// The best raw backup of a chip that a repair may use.
+    /// The best backup of a chip that a repair may use: of its pages, or else over DIAG. Pages without their bad blocks
+    /// come last, because nobody can say where they would come to lie.
     async fn best_backup(&self, chip: ChipId) -> Result<Option<BackupRef>, RunError> {
         let recorded = self.floor.ledger.backups_of(chip).await?;
         let vault = std::sync::Arc::clone(&self.floor.vault);
-        let search = move || vault.best_for(chip, BackupKind::Raw, |backup| recorded.contains(&backup.id));
-        let found = tokio::task::spawn_blocking(search)
+        let search = move || {
+            let best = |kind, is_usable: fn(&BackupRef) -> bool| {
+                vault.best_for(chip, kind, |backup| recorded.contains(&backup.id) && is_usable(backup))
+            };
+            if let Some(pages) = best(BackupKind::Raw, |backup| backup.bad_blocks.is_some())? {
+                return Ok(Some(pages));
+            }
+            match best(BackupKind::Xqcn, |_| true)? {
+                Some(over_diag) => Ok(Some(over_diag)),
+                None => best(BackupKind::Raw, |_| true),
+            }
+        };
+        let found: Result<_, VaultError> = tokio::task::spawn_blocking(search)
             .await
             .map_err(|error| Failure::new(FailureCode::Internal, error.to_string()))?;
         Ok(found.map_err(vault_failure)?)
@@ -197,10 +213,7 @@ impl Work {
         match (entry, verdict) {
             (None, _) => refused(FailureCode::BackupMissing, "it is not in the vault".to_owned()),
             (Some(entry), None) => Err(donor(id, entry.chip, chip).into()),
-            (_, Some(Worth::Good(backup))) if backup.kind == BackupKind::Raw => Ok(backup),
-            (_, Some(Worth::Good(backup))) => {
-                refused(FailureCode::BackupInvalid, format!("it is of the kind {}", backup.kind))
-            }
+            (_, Some(Worth::Good(backup))) => Ok(backup),
             (_, Some(Worth::Suspect(backup))) => {
                 let why = backup.suspect.unwrap_or_default();
                 refused(FailureCode::BackupInvalid, format!("the module was not well when it was taken: {why}"))
@@ -216,62 +229,113 @@ impl Work {
         (device, family): (DeviceRecord, &'static Family),
         info: &ChipInfo,
         product: &Product,
-        mut diagnosis: Diagnosis,
+        diagnosis: Diagnosis,
     ) -> Result<(DeviceRecord, ChipInfo, bool), RunError> {
-        let checks = &product.profile.checks;
-        if diagnosis.evidence.cfun == Some(checks.cfun) {
+        if diagnosis.evidence.cfun == Some(product.profile.checks.cfun) {
             return Ok((device, info.clone(), false));
         }
-        let bound = self.load(&device, product, TableSource::Module).await?;
-        self.repair.backup = Some(self.backup(&device, product, &bound).await?);
-        let mut device = self.reset(&device, product).await?;
-        let mut now = self.identify_started(&mut device, product).await?;
-        if !is_well(checks, &now) {
-            self.append(Fact::Cure { run: self.run(), cure: Cure::LeaveMode }).await?;
-            let mut order = self.tell(&device, product, "AT+CFUN=1").await?;
-            if order.is_none() {
-                device = self.boot_again(&device, product).await?;
-                now = self.identify_started(&mut device, product).await?;
-                order = (!is_well(checks, &now)).then_some(ModeOrder::Forgotten);
+        let (device, now) = self.save_and_start(&device, product).await?;
+        self.order_mode((device, family), info, product, (diagnosis, now)).await
+    }
+
+    /// Reads the pages of a module in download mode into the vault as they are, and starts it; what it says then.
+    async fn save_and_start(
+        &mut self,
+        device: &DeviceRecord,
+        product: &Product,
+    ) -> Result<(DeviceRecord, Identity), RunError> {
+        let bound = self.load(device, product, TableSource::Module).await?;
+        match self.backup(device, product, &bound).await {
+            Ok(backup) => self.repair.backup = Some(backup),
+            // What is no file system any more holds nothing that its second copy could overwrite.
+            Err(RunError::Failed(failure)) if self.repair.keeps_any && failure.code == FailureCode::BackupInvalid => {
+                tracing::warn!(detail = failure.detail, "nothing of it can be saved");
             }
-            if let Some(order) = order {
-                diagnosis.evidence = super::diagnose::evidence(checks, None, &now);
-                diagnosis.evidence.mode_order = Some(order);
+            Err(error) => return Err(error),
+        }
+        let mut device = self.reset(device, product).await?;
+        let now = self.identify_started(&mut device, product).await?;
+        Ok((device, now))
+    }
+
+    /// The order to leave a mode, to a module that is saved and has its EFS.
+    async fn order_mode(
+        &mut self,
+        (mut device, family): (DeviceRecord, &'static Family),
+        info: &ChipInfo,
+        product: &Product,
+        (mut diagnosis, mut now): (Diagnosis, Identity),
+    ) -> Result<(DeviceRecord, ChipInfo, bool), RunError> {
+        let checks = &product.profile.checks;
+        let before = self.expected();
+        if now.cfun != Some(checks.cfun) {
+            self.append(Fact::Cure { run: self.run(), cure: Cure::LeaveMode }).await?;
+            let told = self.tell(&device, product, "AT+CFUN=1").await?;
+            let mut order = told.refusal();
+            if order.is_none() {
+                device = self.start_told(&device, product, &told).await?;
+                now = self.identify_started(&mut device, product).await?;
+                order = (now.cfun != Some(checks.cfun)).then_some(match told {
+                    Told::Unanswered => ModeOrder::Refused,
+                    _ => ModeOrder::Forgotten,
+                });
+            }
+            if !is_well(checks, &before, &now) {
+                diagnosis.evidence = super::diagnose::evidence(checks, Some(&before), &now);
+                diagnosis.evidence.mode_order = order;
                 diagnosis.condition = diagnosis.evidence.condition(checks.cfun).unwrap_or(diagnosis.condition);
                 self.say(format!("arrived with {diagnosis}"));
                 self.note_diagnosis(diagnosis).await?;
             }
         }
-        let well = is_well(checks, &now);
+        let well = is_well(checks, &before, &now);
         if well {
-            self.draft.update(|record| record.flags.repaired = true);
-            self.repair.expected = Some(now);
+            self.cured(now);
         }
         let (device, found) = self.again(&device, family, info, product).await?;
         Ok((device, found, well))
     }
 
-    /// Lets a module that has lost its EFS put back its own second copy of it. Only the IMEI that the ledger has of the
-    /// chip may come out of that.
+    /// The module is well: from now on it is to stay what it says, and what is saved of it is good.
+    fn cured(&mut self, now: Identity) {
+        self.draft.update(|record| record.flags.repaired = true);
+        self.repair.cured(now);
+    }
+
+    /// Lets a module that has lost its EFS put back its own second copy of it, after what it has was saved. Only the IMEI
+    /// that the ledger has of the chip may come out of that. One that is found whole at its second start keeps what it has.
     async fn take_own_copy(
         &mut self,
         (device, family): (DeviceRecord, &'static Family),
         info: &ChipInfo,
         product: &Product,
-        imei: Imei,
+        (diagnosis, imei): (Diagnosis, Imei),
     ) -> Result<Asked, RunError> {
+        let checks = &product.profile.checks;
+        let known = Identity { imei: Some(imei), imei_text: imei.to_string(), ..Identity::default() };
         self.claim_as(info, product, imei).await?;
-        let mut device = self.leave_probe(&device, product).await?;
-        // It answers first, or its own restart would be taken for an answer.
-        self.identify_started(&mut device, product).await?;
+        self.repair.keep_any(known.clone());
+        let (mut device, mut now) = self.save_and_start(&device, product).await?;
+        if let Some(other) = now.imei.filter(|other| *other != imei) {
+            // Another module, perhaps, that was put in while this one started.
+            self.again(&device, family, info, product).await?;
+            let detail = format!("{diagnosis}; chip {} had IMEI {imei}, it says {other}", info.chip);
+            return Err(Failure::new(FailureCode::ImeiChanged, detail).into());
+        }
+        if super::diagnose::evidence(checks, Some(&known), &now).condition(checks.cfun) != Some(Condition::EfsLost) {
+            // What was missing at first was an answer.
+            let (device, found, _) = self.order_mode((device, family), info, product, (diagnosis, now)).await?;
+            return Ok((device, found));
+        }
         self.append(Fact::Cure { run: self.run(), cure: Cure::OwnCopy }).await?;
         let lost = |why: String| Failure::new(FailureCode::EfsLostNoBackup, why);
-        if self.tell(&device, product, "AT+QPRTPARA=3").await?.is_some() {
+        let told = self.tell(&device, product, "AT+QPRTPARA=3").await?;
+        if told.refusal().is_some() {
             return Err(lost("there is no backup, and the module has no second copy of its own".to_owned()).into());
         }
-        device = self.boot_again(&device, product).await?;
-        let now = self.identify_started(&mut device, product).await?;
-        if now.imei != Some(imei) || !is_well(&product.profile.checks, &now) {
+        device = self.start_told(&device, product, &told).await?;
+        now = self.identify_started(&mut device, product).await?;
+        if now.imei != Some(imei) || !is_well(checks, &known, &now) {
             let detail = format!(
                 "there is no backup, and with the module's own second copy it is {} with +CFUN: {}; it was {imei}",
                 now.imei_text,
@@ -279,8 +343,7 @@ impl Work {
             );
             return Err(lost(detail).into());
         }
-        self.draft.update(|record| record.flags.repaired = true);
-        self.repair.expected = Some(now);
+        self.cured(now);
         self.again(&device, family, info, product).await
     }
 
@@ -306,31 +369,67 @@ impl Work {
         Ok(self.read_identity(&mut at, device, profile.family, &profile.timeouts).await?)
     }
 
-    /// Tells a module something over AT; `None` where it says OK.
-    async fn tell(
-        &mut self,
-        device: &DeviceRecord,
-        product: &Product,
-        command: &str,
-    ) -> Result<Option<ModeOrder>, RunError> {
+    /// Tells a module something over AT that may take it long.
+    async fn tell(&mut self, device: &DeviceRecord, product: &Product, command: &str) -> Result<Told, RunError> {
         let timeouts = &product.profile.timeouts;
-        let mut at = self.open_at(device, product.profile.family, timeouts.at, timeouts.ready).await?;
+        let limit = timeouts.at.max(limits::CURE_TIME_MAX);
+        let mut at = self.open_at(device, product.profile.family, limit, timeouts.ready).await?;
         self.floor.halt.check()?;
         let reply = match at.command(command).await {
             Ok(reply) => reply.result,
-            Err(super::failure::SessionError::Silent(_)) => return Ok(Some(ModeOrder::Refused)),
+            Err(SessionError::Silent(_)) => return Ok(Told::Unanswered),
+            Err(SessionError::Gone) => return Ok(Told::Left),
             Err(error) => return Err(self.judge(error, &device.key, FailureCode::AtSilent).await.into()),
         };
         Ok(match reply {
-            Final::Ok => None,
-            Final::Cme(number) if NOT_ALLOWED.contains(&number) => Some(ModeOrder::NotAllowed),
-            _ => Some(ModeOrder::Refused),
+            Final::Ok => Told::Taken,
+            Final::Cme(number) if NOT_ALLOWED.contains(&number) => Told::Refused(ModeOrder::NotAllowed),
+            _ => Told::Refused(ModeOrder::Refused),
         })
+    }
+
+    /// Starts a module anew that was told something, unless it does so by itself.
+    async fn start_told(
+        &mut self,
+        device: &DeviceRecord,
+        product: &Product,
+        told: &Told,
+    ) -> Result<DeviceRecord, Failure> {
+        match told {
+            Told::Left => {
+                self.enter(Phase::Reset);
+                self.await_normal(&device.key, product.profile.timeouts.boot).await
+            }
+            _ => self.boot_again(device, product).await,
+        }
     }
 }
 
-fn is_well(checks: &Checks, now: &Identity) -> bool {
-    super::diagnose::evidence(checks, None, now).condition(checks.cfun).is_none()
+/// What became of an order.
+#[derive(Clone, PartialEq, Eq, Debug)]
+enum Told {
+    /// It was answered with OK.
+    Taken,
+    /// It was answered with an error.
+    Refused(ModeOrder),
+    /// There was no answer in time. What came of it is seen at the next start.
+    Unanswered,
+    /// The module left the bus over it, and what came of it is seen when it is back.
+    Left,
+}
+
+impl Told {
+    fn refusal(&self) -> Option<ModeOrder> {
+        match self {
+            Self::Refused(order) => Some(order.clone()),
+            Self::Taken | Self::Unanswered | Self::Left => None,
+        }
+    }
+}
+
+/// Whether a module that was not well is, and still the one that it was.
+fn is_well(checks: &Checks, before: &Identity, now: &Identity) -> bool {
+    super::diagnose::evidence(checks, Some(before), now).condition(checks.cfun).is_none()
 }
 
 fn no_backup(diagnosis: &Diagnosis) -> Failure {

@@ -134,7 +134,7 @@ impl Work {
             }
             _ => return Err(Failure::new(FailureCode::Internal, "nothing of this unit was read over DIAG").into()),
         };
-        let label = Label { taken: held.taken, run: Some(self.run()), suspect: None };
+        let label = Label { taken: held.taken, run: Some(self.run()), suspect: self.suspicion() };
         let used_pages_min = limits::EFS_USED_PAGES_MIN;
         let taking = Taking { chip, imei, label, used_pages_min, blank_efs: None };
         let draft = XqcnDraft { taking, counts: held.counts, bytes: held.bytes };

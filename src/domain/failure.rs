@@ -119,7 +119,7 @@ failure_codes! {
         "The backup was read from another module, and is never written to this one.",
         "Use this module's own backup. Another one's clones its IMEI, and its calibration does not fit this radio.";
     RestoreBadBlocks = "RESTORE_BAD_BLOCKS", Unit, true,
-        "The module's storage has other bad blocks than when its backup was read; written now, it would come to lie wrong.",
+        "The module's storage has, or may have, other bad blocks than when its backup was read; it would come to lie wrong.",
         "Put the module into quarantine; its backup is kept. The lead decides.";
     RestoreDiffers = "RESTORE_DIFFERS", Unit, true,
         "What was restored of the module's own memory (EFS) is not what its backup holds.",

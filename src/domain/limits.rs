@@ -270,6 +270,9 @@ pub const EDL_IMAGE_TRANSFER_BYTES: usize = 64 * 1024;
 /// Bulk transfers in flight per slot, each way.
 pub const TRANSFERS_IN_FLIGHT: usize = 4;
 
+/// How long a module may take over an order that repairs it: leaving its mode takes it 15 s by its maker's word, and
+/// putting back its second copy erases flash.
+pub const CURE_TIME_MAX: Duration = Duration::from_secs(60);
 /// How often the bus is listed even if no event came.
 pub const RECONCILE_INTERVAL: Duration = Duration::from_secs(1);
 /// How long a slot must look empty before its module counts as removed.

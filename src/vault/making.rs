@@ -27,6 +27,11 @@ impl std::fmt::Debug for Making {
 }
 
 impl Making {
+    /// Whether its label says that the module was not well.
+    pub(super) const fn is_suspect(&self) -> bool {
+        self.label.suspect.is_some()
+    }
+
     pub(super) fn begin(vault: &Vault, head: &Head, label: Label) -> Result<Self, VaultError> {
         Self::begin_with(vault, head.chip, label, |seal| ContentWriter::begin(seal, head))
     }

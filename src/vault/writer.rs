@@ -71,6 +71,15 @@ impl Writer {
         })
     }
 
+    /// Takes also an EFS that a profile or a package rules out, of a module that was not well: what it still has is kept
+    /// before it is overwritten. Of a module that was well it does nothing.
+    pub fn keep_any_efs(&mut self) {
+        if self.making.is_suspect() {
+            self.used_pages_min = limits::EFS_USED_PAGES_MIN;
+            self.blank_efs = None;
+        }
+    }
+
     /// Begins the next partition; the one before must be complete. `is_efs` marks the EFS file system, which is
     /// checked for plausibility.
     ///

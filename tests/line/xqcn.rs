@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use stationmaster::cli::prepare;
-use stationmaster::config::{Profile, Station};
+use stationmaster::config::{Profile, Rework, Station};
 use stationmaster::controller::{End, Product, Task};
 use stationmaster::domain::{BackupKind, BackupRef, Fact, FailureCode, Guard, Outcome, Phase, RunRecord, SlotName};
 use stationmaster::hardware::{AtPort, BoxFuture, BulkPipe, Bus, DeviceKey, HardwareError, Listing};
@@ -332,6 +332,46 @@ async fn a_unit_whose_pages_cannot_be_restored_is_given_its_own_back_over_diag()
     assert!(chosen.is_some() && chosen < announced && announced < done, "{chosen:?} {announced:?} {done:?}");
     assert!(!entries.iter().any(|entry| matches!(&entry.fact,
         Fact::RestoreIntent { backup, .. } if *backup == raw.id)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_unit_whose_only_good_backup_is_one_over_diag_is_given_that_back() {
+    // One whose package writes the partition table, and one whose package leaves it alone.
+    let mut alone = Line::new(eg25(Guard::Xqcn, "no-table"), 0).await;
+    for Product { profile, .. } in &mut alone.products {
+        *profile = Arc::new(Profile { rework: Some(Rework::default()), ..(**profile).clone() });
+    }
+    for (line, kept_pages) in [(bench("rework: {}\nguard: raw+xqcn\n", "").await, true), (alone, false)] {
+        let unit = put_in(&line, UNIT, KINDS[1], "A1");
+        let before = kept(&unit);
+        assert_eq!(run(&line, "FIRST").await.outcome, Outcome::Pass);
+        let backups = stored(&line.entries());
+        let (over_diag, raw): (Vec<_>, Vec<_>) =
+            backups.into_iter().partition(|backup| backup.kind == BackupKind::Xqcn);
+        assert_eq!((over_diag.len(), raw.len()), (1, usize::from(kept_pages)));
+        let directory = PathBuf::from("state/vault").join(unit.identity().chip.to_string());
+        for entry in line.disk.list(&directory).expect("it has backups") {
+            if raw.iter().any(|raw| entry.name.contains(&raw.id.to_string())) {
+                line.disk.remove(&directory.join(entry.name)).expect("a file");
+            }
+        }
+        out_and_in(&line, &unit, "A1", UnitTruth::lose_efs);
+        let record = run(&line, "AGAIN").await;
+        assert_eq!(end(&record), REPAIRED, "{record:#?}");
+        assert_eq!(record.backup, Some(over_diag[0].id));
+        assert!(kept(&unit) == before, "IMEI, NV items, calibration, bands and files are the unit's own");
+        let entries = line.entries();
+        assert!(!entries.iter().any(|entry| matches!(entry.fact, Fact::Cure { .. })));
+        // What the table and the pages were is saved before they are changed, and cures nobody.
+        let saved: Vec<_> = stored(&entries).into_iter().filter(|backup| backup.suspect.is_some()).collect();
+        assert_eq!(saved.len(), usize::from(kept_pages));
+        // A person may name it too.
+        out_and_in(&line, &unit, "A1", UnitTruth::lose_efs);
+        let task = Task::Restore { backup: Some(over_diag[0].id) };
+        let record = run_for(&line, "NAMED", task, Box::new(|_, _, _| {})).await;
+        assert_eq!(end(&record), REPAIRED, "{record:#?}");
+        assert!(kept(&unit) == before);
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use proptest::prelude::*;
-use stationmaster::domain::{BackupKind, BackupRef, FailureCode, Sha256Digest, XqcnCounts};
+use stationmaster::domain::{BackupKind, BackupRef, FailureCode, PageRange, Sha256Digest, XqcnCounts};
 use stationmaster::host::{Disk, FailKind, MemoryDisk};
 use stationmaster::vault::{
     BackupDraft, CopyState, PublicKey, SecretKeys, Vault, VaultEntry, VaultError, Verdict, XqcnDraft, efs_digest,
@@ -268,6 +268,33 @@ fn a_backup_of_the_time_before_seals_is_still_read() {
     disk.tamper(&path, |bytes| bytes[20] ^= 1).expect("there");
     assert!(assert_damaged(vault.load(&old)).contains("was altered"));
     assert_eq!(best(&vault, &[&old, &sealed]), Some(sealed.id));
+}
+
+#[test]
+fn only_of_an_ill_module_an_efs_that_the_profile_rules_out_is_kept() {
+    let disk = MemoryDisk::new();
+    let vault = vault(&disk);
+    for (ill, efs, is_kept) in [
+        (None, good_efs(), false),
+        (Some("EFS lost"), good_efs(), true),
+        (Some("EFS lost"), vec![0xff; 32 * 512], false),
+    ] {
+        let mut taking = taking(ill);
+        taking.used_pages_min = 31;
+        let mut writer = vault.begin(taking, GEOMETRY).expect("begun");
+        writer.keep_any_efs();
+        writer.part("efs2", PageRange { start: 160, pages: 32 }, true).expect("a part");
+        let padding = vec![0xff; 32 * 512 - efs.len()];
+        writer.bytes(&[efs, padding].concat()).expect("all of it");
+        match writer.finish() {
+            Ok(backup) => {
+                assert!(is_kept);
+                assert_eq!(backup.suspect.as_deref(), ill);
+                assert_eq!(best(&vault, &[&backup]), None);
+            }
+            Err(error) => assert_eq!((error.code(), is_kept), (FailureCode::BackupInvalid, false)),
+        }
+    }
 }
 
 #[test]

@@ -4,16 +4,22 @@
 //! only a second reading tells such a backup from a good one, so a profile is not qualified without it. That a backup
 //! can be written back is found out on a unit that is well, or else on one that depends on it.
 
+use std::sync::Arc;
+
 use sha2::{Digest, Sha256};
 
 use super::edl::Bound;
 use super::failure::{Failure, RunError, SessionError};
 use super::floor::Product;
+use super::give_back::words;
 use super::restore::Restorable;
+use super::session::diag::Compared;
 use super::session::firehose::Firehose;
 use super::work::{Edl, Work};
+use super::xqcn::Held;
 use crate::domain::{BackupKind, BackupRef, Fact, FailureCode, Sha256Digest};
 use crate::hardware::DeviceRecord;
+use crate::protocol::xqcn;
 
 impl Work {
     /// Reads everything that a backup holds once more, in the same session, and compares.
@@ -23,6 +29,10 @@ impl Work {
         bound: &Bound,
         backup: &BackupRef,
     ) -> Result<(), RunError> {
+        // It was compared when it was read: its module does not run any more.
+        if backup.kind == BackupKind::Xqcn {
+            return Ok(());
+        }
         let Edl::Firehose(mut firehose) = std::mem::take(&mut self.edl) else {
             return Err(Failure::new(FailureCode::Internal, "no programmer to read with").into());
         };
@@ -54,6 +64,40 @@ impl Work {
                 Ok(None)
             }
             prepared => prepared.map(Some),
+        }
+    }
+
+    /// Reads what a backup over DIAG must hold once more, in a session of its own, and compares. The rest a module may
+    /// change while it runs.
+    pub(crate) async fn read_over_diag_again(
+        &mut self,
+        device: &DeviceRecord,
+        product: &Product,
+        held: &Held,
+    ) -> Result<(), Failure> {
+        let (profile, floor) = (Arc::clone(&product.profile), Arc::clone(&self.floor));
+        let content = xqcn::read(held.bytes())
+            .map_err(|error| Failure::new(FailureCode::Internal, format!("it was just written: {error}")))?;
+        let compare = async {
+            let mut session = self.open_diag(device, profile.family).await?;
+            session.differences(&content, profile.family, &profile.manifest, Compared::Required).await
+        };
+        let compared = tokio::select! {
+            biased;
+            () = floor.stop.until_gentle() => {
+                return Err(Failure::new(FailureCode::Stopped, "the station was stopped"));
+            }
+            compared = floor.clock.timeout(profile.timeouts.xqcn, compare) => compared,
+        };
+        let failed = |detail: String| Err(Failure::new(FailureCode::BackupFailed, detail));
+        match compared {
+            Ok(Ok(different)) if different.is_empty() => Ok(()),
+            Ok(Ok(different)) => failed(format!("over DIAG: {} was read twice and differs", words(&different))),
+            Ok(Err(failure)) => Err(self.judge_diag(failure, &device.key, FailureCode::BackupFailed).await),
+            Err(_) => {
+                let limit = profile.timeouts.xqcn.as_secs();
+                failed(format!("NV items and files were not read a second time over DIAG within {limit} s"))
+            }
         }
     }
 

@@ -277,7 +277,7 @@ async fn ask_imei(at: &mut AtSession, family: &Family, ready: Duration) -> Resul
 }
 
 /// The first of several things, and how many more there are.
-fn words(different: &[String]) -> String {
+pub(crate) fn words(different: &[String]) -> String {
     let shown = &different[..different.len().min(DIFFERENCES_SHOWN)];
     match different.len() - shown.len() {
         0 => shown.join(", "),

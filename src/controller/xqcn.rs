@@ -52,6 +52,15 @@ pub(crate) struct Held {
     taken: Timestamp,
     counts: XqcnCounts,
     bytes: Vec<u8>,
+    /// Whether it was read a second time.
+    confirmed: bool,
+}
+
+impl Held {
+    /// The file.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
 }
 
 impl std::fmt::Debug for Held {
@@ -105,7 +114,12 @@ impl Work {
         let owner = Owner { imei, calibration: identity.calibration };
         let complete = move || complete(collected, profile.family, &profile.manifest, owner, taken);
         let held = tokio::task::spawn_blocking(complete).await;
-        let held = held.unwrap_or_else(|error| Err(Failure::new(FailureCode::Internal, error.to_string())))?;
+        let mut held = held.unwrap_or_else(|error| Err(Failure::new(FailureCode::Internal, error.to_string())))?;
+        // Where pages are read, it is they that are read twice.
+        if product.read_twice && !product.profile.guard.has_raw() {
+            self.read_over_diag_again(device, product, &held).await?;
+            held.confirmed = true;
+        }
         tracing::info!(items = held.counts.nv_items, files = held.counts.files, "read over DIAG");
         self.over_diag = OverDiag::Read(Box::new(held));
         Ok(())
@@ -137,6 +151,7 @@ impl Work {
         let label = Label { taken: held.taken, run: Some(self.run()), suspect: self.suspicion() };
         let used_pages_min = limits::EFS_USED_PAGES_MIN;
         let taking = Taking { chip, imei, label, used_pages_min, blank_efs: None };
+        let confirmed = held.confirmed;
         let draft = XqcnDraft { taking, counts: held.counts, bytes: held.bytes };
         let vault = Arc::clone(&self.floor.vault);
         let stored = tokio::task::spawn_blocking(move || vault.store_xqcn(draft)).await;
@@ -145,6 +160,10 @@ impl Work {
             Err(error) => return Err(Failure::new(FailureCode::Internal, error.to_string()).into()),
         };
         self.append(Fact::BackupStored { run: self.run(), backup: backup.clone() }).await?;
+        if confirmed {
+            let (run, bytes) = (self.run(), backup.bytes);
+            self.append(Fact::BackupConfirmed { run, backup: backup.id, bytes }).await?;
+        }
         self.over_diag = OverDiag::Stored(backup.clone());
         Ok(backup)
     }
@@ -177,7 +196,7 @@ fn complete(
         files: content.in_order().count() as u64,
         directories: directories as u64,
     };
-    Ok(Held { imei: owner.imei, taken, counts, bytes })
+    Ok(Held { imei: owner.imei, taken, counts, bytes, confirmed: false })
 }
 
 /// Which backups a module was changed under.

@@ -81,7 +81,7 @@ pub struct Qualification {
     pub units: u32,
     /// The runs that they passed in.
     pub runs: Vec<RunId>,
-    /// Units whose guarded partitions were read twice and were equal.
+    /// Units whose backups were read twice and were equal.
     pub read_twice: u32,
     /// Units whose guarded partitions were erased, written again from their backup, and equal after that. `None` where
     /// this was not tried.

@@ -127,6 +127,10 @@ impl<'a> Qualifier<'a> {
     /// The guarded partitions, where all units agree on their places.
     fn guarded(&self, passed: &[&RunRecord], profile: &Profile, findings: &mut Vec<String>) -> Vec<GuardedSpread> {
         let mut all: Vec<GuardedSpread> = Vec::new();
+        // Where no partition is read, nothing is known of where they lie, nor changed there.
+        if !profile.guard.has_raw() {
+            return all;
+        }
         for name in profile.family.guarded {
             let mut found: Option<GuardedSpread> = None;
             for record in passed {

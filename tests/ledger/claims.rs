@@ -195,7 +195,8 @@ async fn only_what_came_broken_to_the_line_and_was_brought_to_an_end_counts_as_r
         ledger.append(facts::intent(1, 0)).await.expect("durable");
         let backup = facts::backup(1, 0);
         let ranges = backup.parts.iter().map(|part| part.range).collect();
-        let restore = Fact::RestoreIntent { run: run(1), chip: facts::chip(1), backup: backup.id, ranges, round_trip: false };
+        let restore =
+            Fact::RestoreIntent { run: run(1), chip: facts::chip(1), backup: backup.id, ranges, round_trip: false };
         ledger.append(restore).await.expect("durable");
         if let Some(outcome) = outcome {
             ledger.append(facts::finished(1, outcome)).await.expect("durable");

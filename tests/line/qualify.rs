@@ -1,11 +1,14 @@
 //! Qualifications: real runs in virtual time, and what is computed from their facts.
 
+use std::sync::Arc;
+
 use stationmaster::controller::{End, Product};
-use stationmaster::domain::{Fact, FailureCode, Outcome, PageRange, Phase, Qualification, Wait};
+use stationmaster::domain::{Fact, FailureCode, Guard, Outcome, PageRange, Phase, Qualification, Wait};
 use stationmaster::ledger;
 use stationmaster::report::{Qualifier, QualifyInput, Standings};
 
 use crate::harness::{Line, assert_sound, records, station, two_slots};
+use crate::xqcn::{AGAIN, Tampered, eg25};
 
 const BATCH: &str = "Q";
 const UNITS: u32 = 4;
@@ -199,4 +202,38 @@ async fn rows_of_a_profile_that_is_not_qualified_say_so_and_are_read_once() {
     let row = stationmaster::report::row(1, &stationmaster::domain::Sha256Digest::of(b""), &record);
     let flags = stationmaster::report::COLUMNS.iter().position(|column| *column == "flags").expect("a column");
     assert_eq!(row[flags], "simulated unqualified");
+}
+
+/// A line whose profile backs up over DIAG alone.
+async fn line_over_diag() -> Line {
+    let mut line = Line::new(eg25(Guard::Xqcn, "no-table"), UNITS).await;
+    line.products.retain(|product| product.profile.name == "eg25-g");
+    line.products[0].read_twice = true;
+    line
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_profile_that_backs_up_over_diag_alone_is_qualified_by_what_was_read_twice_there() {
+    let line = line_over_diag().await;
+    let (end, entries) = line.run(BATCH, UNITS).await;
+    assert_eq!(end, End::Complete);
+    assert_sound(&line, &entries);
+    let found = qualification(&line, entries.iter().map(|entry| &entry.fact));
+    assert!(found.qualified, "{:?}", found.findings);
+    assert_eq!((found.units, found.read_twice, found.guarded.len()), (4, 4, 0));
+    let unconfirmed = entries.iter().map(|entry| &entry.fact);
+    let found = qualification(&line, unconfirmed.filter(|fact| !matches!(fact, Fact::BackupConfirmed { .. })));
+    assert_eq!(found.findings, ["the backups of 4 units were not read twice"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_differs_when_it_is_read_again_over_diag_is_no_backup() {
+    let mut line = line_over_diag().await;
+    line.bus = Some(Arc::new(Tampered::new(line.factory.bus(), Arc::clone(&line.station), &AGAIN)));
+    let (_, entries) = line.run(BATCH, 1).await;
+    assert_sound(&line, &entries);
+    let [record] = records(&entries, BATCH).try_into().expect("one run");
+    assert_eq!((record.outcome, record.code), (Outcome::Held, Some(FailureCode::BackupFailed)), "{record:#?}");
+    assert!(record.detail.ends_with("was read twice and differs"), "{}", record.detail);
+    assert!(!entries.iter().any(|entry| matches!(entry.fact, Fact::Intent { .. } | Fact::BackupConfirmed { .. })));
 }

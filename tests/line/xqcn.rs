@@ -138,7 +138,7 @@ async fn a_backup_over_diag_alone_is_refused_where_the_table_is_written() {
 
 /// What is wrong with a module's DIAG port.
 #[derive(Debug, Clone, Copy)]
-enum Wrong {
+pub(crate) enum Wrong {
     /// Listings show directories and no file, and nothing answers to its name.
     DirectoriesOnly,
     /// Nothing is said but the answer to the switch into download mode.
@@ -149,6 +149,8 @@ enum Wrong {
     OtherFiles,
     /// Few directories can be opened, and then none any more.
     Closed,
+    /// The files are another chip's when they are read a second time.
+    Changing,
 }
 
 impl Wrong {
@@ -170,6 +172,11 @@ impl Wrong {
             (Self::OtherFiles, [0x4b, 0x13, 39, 0, ..]) if payload.len() > 12 => {
                 changed[12] ^= 1;
             }
+            // A reading begins with listings, and only the first one has any.
+            (Self::Changing, [0x4b, 0x13, 11, 0, ..]) => *opened += 1,
+            (Self::Changing, [0x4b, 0x13, 39, 0, ..]) if payload.len() > 12 && *opened == 0 => {
+                changed[12] ^= 1;
+            }
             (Self::Closed, [0x4b, 0x13, 11, 0, ..]) => {
                 *opened += 1;
                 if *opened > 4 {
@@ -182,8 +189,16 @@ impl Wrong {
     }
 }
 
+type Case = (&'static str, Wrong, FailureCode, &'static str);
+
+/// Any slot.
+const EVERY: &str = "*";
+
+/// Another one, where it is read twice.
+pub(crate) const AGAIN: [Case; 1] = [(EVERY, Wrong::Changing, FailureCode::BackupFailed, "was read twice and differs")];
+
 /// What is wrong in which slot, what the record says then, and words of its detail.
-const CASES: [(&str, Wrong, FailureCode, &str); 5] = [
+const CASES: [Case; 5] = [
     ("A1", Wrong::DirectoriesOnly, FailureCode::BackupInvalid, "0 files, at least 40 are needed; 0 RF items"),
     ("A2", Wrong::Silent, FailureCode::BackupFailed, "no answer over DIAG"),
     ("A3", Wrong::OtherImei, FailureCode::BackupInvalid, "it holds the IMEI 490154203237518, the module reported"),
@@ -193,9 +208,16 @@ const CASES: [(&str, Wrong, FailureCode, &str); 5] = [
 
 /// A bus on which the DIAG ports of some slots are not what they should be.
 #[derive(Debug)]
-struct Tampered {
+pub(crate) struct Tampered {
     inner: Arc<dyn Bus>,
     station: Arc<Station>,
+    cases: &'static [Case],
+}
+
+impl Tampered {
+    pub(crate) fn new(inner: Arc<dyn Bus>, station: Arc<Station>, cases: &'static [Case]) -> Self {
+        Self { inner, station, cases }
+    }
 }
 
 impl Bus for Tampered {
@@ -224,7 +246,7 @@ impl Bus for Tampered {
             let port = self.inner.open_port(device, interface).await?;
             let slot = self.station.slots.iter().find(|slot| slot.chains().any(|chain| *chain == device.chain));
             let slot = slot.map(|slot| slot.name.to_string());
-            match CASES.iter().find(|(name, ..)| Some(*name) == slot.as_deref()) {
+            match self.cases.iter().find(|(name, ..)| *name == EVERY || Some(*name) == slot.as_deref()) {
                 Some((_, wrong, ..)) if interface == 0 => Ok(Box::new(TamperedPort {
                     inner: port,
                     wrong: *wrong,
@@ -278,7 +300,7 @@ async fn what_is_no_backup_is_known_before_anything_is_changed() {
     let station = eg25(Guard::RawXqcn, "update");
     let units = u32::try_from(CASES.len()).expect("few");
     let mut line = Line::new(Arc::clone(&station), units).await;
-    line.bus = Some(Arc::new(Tampered { inner: line.factory.bus(), station }));
+    line.bus = Some(Arc::new(Tampered::new(line.factory.bus(), station, &CASES)));
     let (end, entries, diary) = watched(&line, "WRONG", units).await;
     assert_eq!(end, End::Complete);
     assert_sound(&line, &entries);

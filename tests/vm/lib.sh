@@ -122,18 +122,9 @@ ends_within() {
   fail "the run is not all good"
 }
 
-# Has QEMU do something: `monitor device_del h1`. What it says goes to the file `monitor.log`; echoed back to it, it would
-# be taken for a command.
+# Has QEMU do something: `monitor device_del h1`. What it says is in target/vm/log/monitor, outside.
 monitor() {
-  if [ ! -e monitor.log ]; then
-    exec 6<>/dev/ttyS1
-    stty raw -echo <&6
-    cat <&6 >monitor.log &
-    # Whatever of its greeting was echoed before that is a line of its own.
-    printf '\n' >&6
-    sleep 1
-  fi
-  printf '%s\n' "$*" >&6
+  printf 'qemu: %s\n' "$*" >/dev/ttyS1
   sleep 1
 }
 

@@ -1,7 +1,6 @@
 # Modules behind nested hubs whose ports have a switch: found by their place, flashed, proven, and started again by
 # their supply.
 #vm seconds 900
-#vm by-name QEMU's redirection takes up to half a minute to bring a module back behind two hubs
 #vm memory 2048
 #vm qemu -device qemu-xhci,id=x -device usb-hub,id=h1,bus=x.0,port=1,port-power=on -device usb-hub,id=h2,bus=x.0,port=1.2,port-power=on -chardev socket,id=a1,path=@RUN@/A1.redir,reconnect=1 -device usb-redir,id=m1,chardev=a1,bus=x.0,port=1.2.1 -chardev socket,id=a2,path=@RUN@/A2.redir,reconnect=1 -device usb-redir,id=m2,chardev=a2,bus=x.0,port=1.3
 . /scenario/lib.sh
@@ -55,7 +54,7 @@ mid_flash A2
 monitor device_del h1
 # QEMU's hubs are 0409:55aa.
 none() { [ -z "$(devices 0409:55aa)" ]; }
-within 60 none || { lsusb; cat monitor.log; fail "the hub is pulled out, and its modules are still there"; }
+within 60 none || { lsusb; fail "the hub is pulled out, and its modules are still there"; }
 sleep 3
 monitor device_add usb-hub,id=h1,bus=x.0,port=1,port-power=on
 monitor device_add usb-hub,id=h2,bus=x.0,port=1.2,port-power=on
@@ -66,7 +65,7 @@ done
 monitor device_add usb-redir,id=m1,chardev=b1,bus=x.0,port=1.2.1
 monitor device_add usb-redir,id=m2,chardev=b2,bus=x.0,port=1.3
 returned() { [ "$(devices 0409:55aa | wc -l)" -eq 2 ]; }
-within 60 returned || { cat monitor.log; fail "the hub does not come back"; }
+within 60 returned || { fail "the hub does not come back"; }
 ends_within 500
 columns reports/HUBS.csv slot outcome code flags >got
 ! grep -q 'booted again by a reset' reports/HUBS.csv || fail "the supply was not cut for the second boot"

@@ -3,7 +3,7 @@
 //! Without a module its partition table is not known, so names are those of the table that the package writes, or of
 //! the list that this table was made from. The plan is made anew for each module, against that module's own table.
 //!
-//! An inspection also says what a package lacks. [`inspect`] takes one that is whole; [`survey`] takes whatever is
+//! An inspection also says what a package lacks. [`inspect`] takes one that is whole; [`survey()`] takes whatever is
 //! there of one that is not, because documents alone already tell whether calibration would be lost.
 
 mod findings;

@@ -9,7 +9,7 @@ use crate::domain::text::printable;
 use crate::domain::{Fact, limits};
 use crate::host::{Clock, Disk, EntryKind};
 use crate::ledger::{self, IndexPlace, Ledger, LedgerError, WriterMode};
-use crate::vault::{PublicKey, VaultEntry};
+use crate::vault::{PublicKey, VaultEntry, VaultError};
 
 /// How exported files end.
 const SUFFIX: &str = ".smb.age";
@@ -165,12 +165,20 @@ async fn take_in(opened: &Opened, files: &[PathBuf], given_by: &str) -> Result<S
     let mut is_good = true;
     for path in files {
         if let Err(error) = opened.vault.examine(path) {
-            complain(format!("error: {}: {error}", path.display()));
+            // Whose backup it is nobody knows as long as it cannot be read.
+            let why = match error {
+                VaultError::Damaged { reason, .. } => reason,
+                other => other.to_string(),
+            };
+            complain(format!("error: {}: {why}", path.display()));
             is_good = false;
         }
     }
     if !is_good {
-        complain("help: nothing was taken in; a file that is sealed to another key needs --identity");
+        complain(
+            "help: nothing was taken in; a file that is sealed to another key needs --identity,\nor is exported again \
+             --to the key that `backups key` prints here",
+        );
         return Err(Status::Refused);
     }
     let directory = opened.state.join("ledger");

@@ -125,7 +125,8 @@ impl Work {
             }
             None => {
                 let detail = format!(
-                    "backup {} is from before bad blocks were noted: nobody knows whether the storage has others now,                      and there is no other good one",
+                    "backup {} is from before bad blocks were noted: nobody knows whether the storage has others now, \
+                     and there is no other good one",
                     backup.id.short()
                 );
                 Err(without_raw(&detail).into())

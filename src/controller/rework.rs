@@ -2,8 +2,8 @@
 //!
 //! In this order: out of the mode in which it is stuck, but only with its EFS whole and saved, because that changes what
 //! is stored; its own backup of an earlier run, of its pages or over DIAG; its own second copy, but only where there is no
-//! backup, what it has was saved and the ledger knows whose IMEI must come out of it; and the flash, without which none of this is proven. A module that has lost its
-//! EFS and has none of these is lost, and is told so.
+//! backup, what it has was saved and the ledger knows whose IMEI must come out of it; and the flash, without which none
+//! of this is proven. A module that has lost its EFS and has none of these is lost, and is told so.
 
 use super::backup::vault_failure;
 use super::edl::{TableSource, fits};

@@ -7,22 +7,13 @@ use stationmaster::controller::End;
 use stationmaster::domain::{Fact, FailureCode, Outcome, Phase, RunRecord, SlotName};
 use stationmaster::sim::{Arrival, BusAction, UnitKind, UnitTruth};
 
-use crate::harness::{Line, Work, assert_sound, records, station, two_slots};
+use crate::harness::{Line, Work, assert_sound, records, station, two_slots, until_fact};
 
 /// Station time within which everything that is waited for happens.
 const PATIENCE: Duration = Duration::from_secs(1800);
 
 fn slot(name: &str) -> SlotName {
     name.parse().expect("a slot name")
-}
-
-async fn until_fact(line: &Line, work: &Work, wanted: impl Fn(&Fact) -> bool) {
-    let deadline = line.clock.now() + PATIENCE;
-    while !line.entries().iter().any(|entry| wanted(&entry.fact)) {
-        assert!(line.clock.now() < deadline, "{:#?}", line.entries());
-        line.clock.sleep(Duration::from_millis(100)).await;
-    }
-    assert!(work.ledger.is_open());
 }
 
 /// Waits until the run in A1 writes.

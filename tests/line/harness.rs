@@ -361,3 +361,16 @@ pub(crate) fn assert_sound(line: &Line, entries: &[Entry]) {
         assert_eq!(ends, 1, "run {run} has {ends} ends");
     }
 }
+
+/// Waits until the ledger has a fact.
+pub(crate) async fn until_fact(line: &Line, work: &Work, wanted: impl Fn(&Fact) -> bool) {
+    let deadline = line.clock.now() + Duration::from_secs(3600);
+    loop {
+        let entries = work.ledger.read(1, 10_000).await.expect("a ledger");
+        if entries.iter().any(|entry| wanted(&entry.fact)) {
+            return;
+        }
+        assert!(line.clock.now() < deadline, "{entries:#?}");
+        line.clock.sleep(Duration::from_millis(100)).await;
+    }
+}

@@ -7,7 +7,7 @@ use stationmaster::domain::{Fact, FailureCode, Outcome, Phase, RunRecord, SlotNa
 use stationmaster::ledger::Entry;
 use stationmaster::sim::UnitKind;
 
-use crate::harness::{Line, Work, assert_sound, records, station, two_slots};
+use crate::harness::{Line, Work, assert_sound, records, station, two_slots, until_fact};
 
 /// Station time within which everything that is waited for happens.
 const PATIENCE: Duration = Duration::from_secs(1800);
@@ -29,19 +29,6 @@ async fn until(line: &Line, work: &Work, phase: Phase, moved: bool) {
     let reached = line.clock.timeout(PATIENCE, reached).await;
     let last = || format!("A1 does not reach {phase}: {:#?} {:#?}", work.handle.slots().borrow(), line.entries());
     reached.unwrap_or_else(|_| panic!("{}", last())).expect("the board is there");
-}
-
-/// Waits for a fact.
-async fn until_fact(line: &Line, work: &Work, wanted: impl Fn(&Fact) -> bool) {
-    let deadline = line.clock.now() + PATIENCE;
-    loop {
-        let entries = work.ledger.read(1, 10_000).await.expect("a ledger");
-        if entries.iter().any(|entry| wanted(&entry.fact)) {
-            return;
-        }
-        assert!(line.clock.now() < deadline, "{entries:#?}");
-        line.clock.sleep(Duration::from_millis(100)).await;
-    }
 }
 
 /// Both slots get EG25-G modules; unit `clone` has the IMEI of the one before it.

@@ -256,23 +256,17 @@ impl Line {
         self.act(Action::Remove(slot.clone(), unit))
     }
 
+    /// What follows from what struck a module, which may belong to another slot already.
     fn struck(&mut self, incident: Incident) -> Result<(), SimError> {
-        let unit = incident.unit;
-        let Some(slot) = self.world.slot_of(unit) else { return Ok(()) };
-        match incident.strike {
-            Strike::Unplug => {
-                self.world.unplug(&slot)?;
-                self.plan_in(REPLUG_AFTER, Action::Replug(slot, unit));
-            }
+        let Incident { unit, slot, strike } = incident;
+        let seat = self.seats.iter().find(|(_, seat)| seat.unit == Some(unit)).map(|(slot, _)| slot.clone());
+        match strike {
+            Strike::Unplug => self.plan_in(REPLUG_AFTER, Action::Replug(seat.unwrap_or(slot), unit)),
+            Strike::Swap => self.plan_in(GUEST_AFTER, Action::GuestIn(seat.unwrap_or(slot), unit)),
             Strike::HubLost => {
                 if let Some(hub) = self.world.hub_of(&slot) {
-                    self.world.set_hub(&hub, false)?;
                     self.plan_in(HUB_AWAY, Action::HubBack(hub));
                 }
-            }
-            Strike::Swap => {
-                self.world.unplug(&slot)?;
-                self.plan_in(GUEST_AFTER, Action::GuestIn(slot, unit));
             }
             Strike::Panic => {}
         }

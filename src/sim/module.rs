@@ -24,7 +24,7 @@ use super::pace::Pace;
 use super::sahara::{self, Pbl, Seen};
 use super::spec::Pacing;
 use super::world::{Attachment, Supply, World};
-use crate::domain::KeyHash;
+use crate::domain::{KeyHash, SlotName};
 use crate::host::Clock;
 
 /// What an AT command costs.
@@ -38,10 +38,12 @@ const LOOP_TIME: Duration = Duration::from_secs(4);
 /// The modem port, which speaks AT too.
 const MODEM_INTERFACE: u8 = 3;
 
-/// Something that strikes outside of the module.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Something that struck outside of the module: what follows from it is the operator's.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Incident {
     pub(super) unit: u32,
+    /// Where it was when it was struck.
+    pub(super) slot: SlotName,
     pub(super) strike: Strike,
 }
 
@@ -95,12 +97,22 @@ impl Module {
         }
     }
 
+    /// A plug that is pulled is out at once: the host gets no answer to what it was pulled on, on any machine.
     fn strike(&self, attachment: &Attachment, strike: Strike) {
         if strike == Strike::Panic {
             attachment.links().values().for_each(|link| link.plant_panic());
-        } else {
-            // The queue is as long as there are faults; a full one means that the operator is gone.
-            let _ = self.incidents.try_send(Incident { unit: self.unit, strike });
+            return;
+        }
+        let Some(slot) = self.world.slot_of(self.unit) else { return };
+        // The queue is as long as there are faults; a full one means that the operator is gone.
+        let _ = self.incidents.try_send(Incident { unit: self.unit, slot: slot.clone(), strike });
+        let struck = match (strike, self.world.hub_of(&slot)) {
+            (Strike::HubLost, Some(hub)) => self.world.set_hub(&hub, false),
+            (Strike::HubLost | Strike::Panic, _) => Ok(()),
+            (Strike::Unplug | Strike::Swap, _) => self.world.unplug(&slot).map(drop),
+        };
+        if let Err(error) = struck {
+            tracing::error!(%error, %slot, "the simulated line cannot do what was planted");
         }
     }
 

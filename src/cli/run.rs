@@ -207,7 +207,13 @@ pub(super) async fn open_ledger(
     let ledger =
         Ledger::open(Arc::clone(disk), clock.clone(), state.join("ledger"), WriterMode::Thread, IndexPlace::File)
             .await
-            .map_err(|error| Failed::Stuck(format!("{}: {error}", state.display())))?;
+            .map_err(|error| {
+                let help = match error {
+                    LedgerError::Disk { .. } => "\nhelp: make room on the disk, or mend it; nothing was begun",
+                    _ => "",
+                };
+                Failed::Stuck(format!("{}: {error}{help}", state.display()))
+            })?;
     let simulated = station.hardware == HardwareKind::Simulated;
     if let Some(seen) = ledger.simulated().await?
         && seen != simulated

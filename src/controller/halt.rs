@@ -22,10 +22,11 @@ impl Halt {
         Self { own: watch::Sender::new(None), ledger }
     }
 
-    /// The vault, or the package's disk, has failed. The first reason stays.
+    /// The vault, or the package's disk, has failed. The first reason stays, also that of the ledger.
     pub(crate) fn because(&self, reason: &str) {
+        let is_known = *self.ledger.borrow() != Health::Well;
         self.own.send_if_modified(|own| {
-            let is_first = own.is_none();
+            let is_first = own.is_none() && !is_known;
             if is_first {
                 *own = Some(reason.to_owned());
             }
@@ -40,7 +41,7 @@ impl Halt {
         }
         match &*self.ledger.borrow() {
             Health::Well => None,
-            Health::Full { reason } | Health::Failed { reason } => Some(format!("the ledger: {reason}")),
+            Health::Failing { reason } | Health::Failed { reason } => Some(format!("the ledger: {reason}")),
         }
     }
 
@@ -81,7 +82,7 @@ mod tests {
         let (ledger, health) = watch::channel(Health::Well);
         let halt = Halt::new(health.clone());
         assert_eq!(halt.check(), Ok(()));
-        ledger.send_replace(Health::Full { reason: "no space".to_owned() });
+        ledger.send_replace(Health::Failing { reason: "no space".to_owned() });
         assert_eq!(halt.check().expect_err("full").code, FailureCode::DiskFailed);
         halt.until().await;
         let halt = Halt::new(watch::channel(Health::Well).1);

@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 use crate::domain::FailureCode;
 
+use super::index;
+
 /// Why the ledger did not do what was asked.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum LedgerError {
@@ -101,7 +103,13 @@ impl LedgerError {
 
 impl From<rusqlite::Error> for LedgerError {
     fn from(error: rusqlite::Error) -> Self {
-        Self::Index { reason: error.to_string() }
+        use rusqlite::ErrorCode;
+        let kind = match error.sqlite_error_code() {
+            Some(ErrorCode::DiskFull) => io::ErrorKind::StorageFull,
+            Some(ErrorCode::SystemIoFailure | ErrorCode::CannotOpen | ErrorCode::ReadOnly) => io::ErrorKind::Other,
+            _ => return Self::Index { reason: error.to_string() },
+        };
+        Self::disk(Path::new(index::FILE), io::Error::new(kind, error.to_string()))
     }
 }
 

@@ -98,15 +98,40 @@ impl Index {
             IndexPlace::Memory => Connection::open_in_memory()?,
             IndexPlace::File => Connection::open(&path)?,
         };
+        Self::made_anew(connection, place, store, head.seq, int(head.seq))
+    }
+
+    fn made_anew(
+        connection: Connection,
+        place: IndexPlace,
+        store: &Store,
+        head_seq: u64,
+        opened_at: i64,
+    ) -> Result<Self, LedgerError> {
         relax(&connection)?;
         connection.execute_batch(SCHEMA)?;
         connection.execute(
             "INSERT INTO state VALUES (1, ?1, 0, 0, ?2, NULL)",
             params![VERSION, Head::GENESIS.hash.to_string()],
         )?;
-        let mut index = Self { connection, place, opened_at: int(head.seq) };
-        index.catch_up(store, Head::GENESIS, head)?;
+        let mut index = Self { connection, place, opened_at };
+        index.catch_up(store, Head::GENESIS, head_seq)?;
         Ok(index)
+    }
+
+    /// The same index in memory, made from the entries up to `head_seq`, which are all that the files have; `None` when
+    /// it is there already. The file stays marked as in use, so the next start makes it anew.
+    ///
+    /// # Errors
+    /// Of SQLite and the ledger's files.
+    pub(super) fn without_file(&self, store: &Store, head_seq: u64) -> Result<Option<Self>, LedgerError> {
+        match self.place {
+            IndexPlace::Memory => Ok(None),
+            IndexPlace::File => {
+                let connection = Connection::open_in_memory()?;
+                Self::made_anew(connection, IndexPlace::Memory, store, head_seq, self.opened_at).map(Some)
+            }
+        }
     }
 
     /// The index of an orderly end; `None` when there is none that fits.
@@ -133,12 +158,12 @@ impl Index {
         connection.execute_batch("PRAGMA synchronous = FULL; UPDATE state SET clean = 0")?;
         relax(&connection)?;
         let mut index = Self { connection, place: IndexPlace::File, opened_at: int(head.seq) };
-        Ok(index.catch_up(store, Head { seq, hash }, head)?.then_some(index))
+        Ok(index.catch_up(store, Head { seq, hash }, head.seq)?.then_some(index))
     }
 
-    fn catch_up(&mut self, store: &Store, from: Head, head: Head) -> Result<bool, LedgerError> {
+    fn catch_up(&mut self, store: &Store, from: Head, head_seq: u64) -> Result<bool, LedgerError> {
         self.begin()?;
-        let fits = store.replay(from, head.seq, |entry| self.apply(&entry))?;
+        let fits = store.replay(from, head_seq, |entry| self.apply(&entry))?;
         self.commit()?;
         Ok(fits)
     }
@@ -338,8 +363,11 @@ fn counts(record: &RunRecord) -> bool {
 }
 
 fn relax(connection: &Connection) -> Result<(), LedgerError> {
-    // Changing the journal's mode answers with a row, which `execute_batch` takes.
-    Ok(connection.execute_batch("PRAGMA journal_mode = MEMORY; PRAGMA synchronous = OFF")?)
+    // Changing the journal's mode answers with a row, which `execute_batch` takes. Without spilling, the commit alone
+    // finds out that there is no room.
+    Ok(connection.execute_batch(
+        "PRAGMA journal_mode = MEMORY; PRAGMA synchronous = OFF; PRAGMA temp_store = MEMORY; PRAGMA cache_spill = OFF",
+    )?)
 }
 
 /// A column that holds an id as text.

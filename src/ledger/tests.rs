@@ -3,13 +3,15 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::domain::{Fact, PortChain, limits};
-use crate::host::{Clock, Disk, MemoryDisk};
+use crate::domain::{Fact, PortChain, RunId, limits};
+use crate::host::{Clock, Disk, MemoryDisk, OsDisk};
 
 use super::writer::Setup;
-use super::{Entry, IndexPlace, Ledger, LedgerError, WriterMode, segment, verify};
+use super::{Entry, Health, IndexPlace, Ledger, LedgerError, WriterMode, segment, verify};
 
 const DIRECTORY: &str = "state";
+/// Runs that need more room than the index's file gets in a test.
+const RUNS: u8 = 200;
 
 async fn open(disk: &MemoryDisk) -> Result<Ledger, LedgerError> {
     let disk: Arc<dyn Disk> = Arc::new(disk.clone());
@@ -108,4 +110,47 @@ async fn an_empty_new_segment_is_what_a_crash_may_leave() {
     assert_eq!(ledger.read(40, 9).await.expect("read"), [entries[39].clone(), entry]);
     ledger.close().await;
     assert_eq!(verify(&disk, Path::new(DIRECTORY)).expect("read").difference, None);
+}
+
+fn started(number: u8) -> Fact {
+    Fact::RunStarted {
+        run: RunId::new(u64::from(number), &[number; 10]),
+        batch: "B-1".parse().expect("a name"),
+        slot: "A1".parse().expect("a name"),
+        chain: "pci-0/usb2/1.1".parse().expect("a chain"),
+        identity: None,
+    }
+}
+
+#[tokio::test]
+async fn where_the_index_finds_no_room_the_ledger_goes_on_without_its_file() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let disk: Arc<dyn Disk> = Arc::new(OsDisk::new());
+    let path = directory.path().join(DIRECTORY);
+    let open = || Ledger::open(disk.clone(), Clock::real(), path.clone(), WriterMode::Thread, IndexPlace::File);
+    let ledger = open().await.expect("opened");
+    ledger.append(started(1)).await.expect("durable");
+    let no_room = "PRAGMA max_page_count = 1";
+    ledger.ask(|index| Ok(index.connection.execute_batch(no_room)?)).await.expect("SQLite takes it");
+
+    // In groups, so that some of them are cut in their middle.
+    let mut appends = tokio::task::JoinSet::new();
+    for number in 2..=RUNS {
+        let ledger = ledger.clone();
+        appends.spawn(async move { ledger.append(started(number)).await });
+    }
+    for appended in appends.join_all().await {
+        appended.expect("durable: the index is not the truth");
+    }
+    let health = ledger.health().borrow().clone();
+    let Health::Failing { reason } = health else { panic!("nothing new may be begun: {health:?}") };
+    assert_eq!(reason, "index.sqlite: database or disk is full");
+    assert_eq!(ledger.unfinished_runs().await.expect("answered").len(), usize::from(RUNS));
+    ledger.close().await;
+
+    let ledger = open().await.expect("opened");
+    assert_eq!(*ledger.health().borrow(), Health::Well);
+    assert_eq!(ledger.unfinished_runs().await.expect("answered").len(), usize::from(RUNS));
+    ledger.close().await;
+    assert_eq!(verify(&*disk, &path).expect("read").difference, None);
 }

@@ -51,8 +51,9 @@ pub(super) enum Request {
 pub enum Health {
     /// Facts become durable.
     Well,
-    /// The disk is full. There is room left to record the runs under way, and nothing new may be begun.
-    Full {
+    /// The disk is full, or refused what can be done without. The runs under way can still be recorded, and nothing new
+    /// may be begun.
+    Failing {
         /// What the disk said.
         reason: String,
     },
@@ -111,6 +112,8 @@ pub(super) struct Writer {
     bytes: u64,
     /// Open once something was appended to it.
     file: Option<Box<dyn AppendFile>>,
+    /// Whether the room that is kept for a full disk is still there.
+    has_reserve: bool,
     poisoned: Option<String>,
     lock: Box<dyn LockGuard>,
 }
@@ -155,6 +158,7 @@ impl Writer {
             segment: u32::try_from(recovered.first_seqs.len()).unwrap_or(u32::MAX),
             bytes: recovered.bytes,
             file: None,
+            has_reserve: true,
             poisoned: None,
             lock,
         };
@@ -205,7 +209,10 @@ impl Writer {
         let mut group = Group::default();
         match &self.poisoned {
             Some(reason) => group.failure = Some(LedgerError::Poisoned { reason: reason.clone() }),
-            None => group.failure = self.index.begin().err(),
+            None => {
+                let begun = self.index.begin();
+                group.failure = begun.or_else(|error| self.leave_index_file(&error, &[])).err();
+            }
         }
         while let Some(request) = next.take() {
             match request {
@@ -263,7 +270,10 @@ impl Writer {
 
     fn add(&mut self, fact: Fact, wall: Timestamp, group: &mut Group) -> Result<Entry, LedgerError> {
         let (entry, bytes) = line::encode(self.head.seq + 1, self.head.hash, wall, fact)?;
-        self.index.apply(&entry)?;
+        if let Err(error) = self.index.apply(&entry) {
+            self.leave_index_file(&error, &group.entries)?;
+            self.index.apply(&entry)?;
+        }
         group.entries.push((Arc::new(entry.clone()), group.bytes.len() as u64));
         group.bytes.extend_from_slice(&bytes);
         self.head = Head { seq: entry.seq, hash: entry.hash };
@@ -283,7 +293,12 @@ impl Writer {
             return;
         }
         // From here on the group is durable, whatever becomes of the index.
-        if let Err(error) = self.index.commit() {
+        let committed = self.index.commit();
+        let committed = committed.or_else(|error| {
+            self.leave_index_file(&error, &[])?;
+            self.index.commit()
+        });
+        if let Err(error) = committed {
             self.poison(&error);
         }
         if !group.entries.is_empty() {
@@ -316,7 +331,7 @@ impl Writer {
         let path = self.directory.join(segment::name(self.segment));
         let fail = |error| LedgerError::disk(&path, error);
         let mut file = match self.put(&path, &group.bytes) {
-            Err(error) if reserve::is_full(&error) && *self.health.borrow() == Health::Well => {
+            Err(error) if reserve::is_full(&error) && self.has_reserve => {
                 self.make_room(&path, &error)?;
                 self.put(&path, &group.bytes).map_err(fail)?
             }
@@ -350,13 +365,26 @@ impl Writer {
     /// After a write that found no room: gives the reserve up, and cuts off what may have been written.
     fn make_room(&mut self, path: &Path, full: &std::io::Error) -> Result<(), LedgerError> {
         tracing::error!(error = %full, "the disk is full: the runs under way are recorded in the room of the reserve");
+        self.has_reserve = false;
         reserve::give_up(&*self.disk, &self.directory)?;
         match self.disk.truncate(path, self.bytes) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound && self.bytes == 0 => {}
             other => other.map_err(|error| LedgerError::disk(path, error))?,
         }
-        self.health.send_replace(Health::Full { reason: format!("{}: {full}", path.display()) });
+        self.health.send_replace(Health::Failing { reason: format!("{}: {full}", path.display()) });
         Ok(())
+    }
+
+    /// Goes on with an index in memory where its file cannot be written: made from what is durable, and then from the
+    /// entries of a group that is not yet. It is inside a transaction afterwards.
+    fn leave_index_file(&mut self, error: &LedgerError, group: &[(Arc<Entry>, u64)]) -> Result<(), LedgerError> {
+        let durable = group.first().map_or(self.head.seq, |(first, _)| first.seq.saturating_sub(1));
+        let Some(index) = self.index.without_file(&self.store, durable)? else { return Err(error.clone()) };
+        tracing::error!(%error, "the disk fails: the ledger goes on without the file of its index");
+        self.index = index;
+        self.health.send_replace(Health::Failing { reason: error.to_string() });
+        self.index.begin()?;
+        group.iter().try_for_each(|(entry, _)| self.index.apply(entry))
     }
 }
 

@@ -87,7 +87,7 @@ async fn fails_once(call: u64, kind: FailKind, torn: Option<u64>) -> bool {
             if !failed && struck(&disk) {
                 // A line that found no room was written in that of the reserve.
                 assert_eq!(kind, FailKind::NoSpace);
-                assert!(matches!(*ledger.health().borrow(), Health::Full { .. }));
+                assert!(matches!(*ledger.health().borrow(), Health::Failing { .. }));
                 assert!(!has_reserve(&disk));
             }
             ledger.close().await;
@@ -131,7 +131,7 @@ async fn a_full_disk_leaves_room_to_record_what_is_under_way() {
     for number in 10..60 {
         ledger.append(facts::started(number)).await.expect("room in the reserve");
     }
-    assert!(matches!(*ledger.health().borrow(), Health::Full { .. }));
+    assert!(matches!(*ledger.health().borrow(), Health::Failing { .. }));
     assert!(!has_reserve(&disk));
     assert_eq!(ledger.read(1, 1000).await.expect("readable").len(), done + 50);
     ledger.close().await;

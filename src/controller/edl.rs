@@ -38,6 +38,8 @@ pub(crate) enum TableSource<'a> {
     Module,
     /// The backup of the run that was interrupted: on the module it may be half erased.
     Backup(&'a [u8]),
+    /// The module itself, or its own backup where it has none that can be read: that may be why it does not start.
+    ModuleOr(&'a [u8]),
 }
 
 impl Work {
@@ -329,6 +331,13 @@ async fn bind(firehose: &mut Firehose, product: &Product, source: TableSource<'_
     let (table, table_range) = match source {
         TableSource::Module => own_table(firehose, table_range, &storage).await?,
         TableSource::Backup(bytes) => (parse_table(bytes, storage.geometry)?, table_range),
+        TableSource::ModuleOr(bytes) => match own_table(firehose, table_range, &storage).await {
+            Err(SessionError::Failed(failure)) if failure.code == FailureCode::TableInvalid => {
+                tracing::warn!(detail = failure.detail, "the partition table is taken from its backup");
+                (parse_table(bytes, storage.geometry)?, table_range)
+            }
+            own => own?,
+        },
     };
     let plan = plan::build(&PlanInput {
         operations: package.operations(),

@@ -179,11 +179,13 @@ impl Work {
         }
     }
 
-    /// Whether the unit of this run says no IMEI, as far as is known: it came so, or lost it in our hands.
+    /// Whether the unit of this run says no IMEI, as far as is known: it came so, or nobody could ask it when it came, or
+    /// it lost it in our hands.
     fn may_say_none(&self) -> bool {
         let record = self.draft.record();
         let has_none = |said: &Option<Identity>| said.as_ref().is_some_and(|said| said.imei.is_none());
-        has_none(&record.before)
+        self.repair.is_unheard
+            || has_none(&record.before)
             || has_none(&record.after)
             // What it said before it was interrupted in its restore is not known any more.
             || self.resumed.as_ref().is_some_and(|open| open.restoring)

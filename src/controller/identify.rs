@@ -111,7 +111,7 @@ impl Work {
     }
 }
 
-fn admit_tac(profile: &Profile, imei: Imei) -> Result<(), Failure> {
+pub(super) fn admit_tac(profile: &Profile, imei: Imei) -> Result<(), Failure> {
     if !profile.checks.tacs.is_empty() && !profile.checks.tacs.contains(&imei.tac()) {
         return Err(Failure::new(FailureCode::TacNotAllowed, format!("TAC {}", imei.tac())));
     }

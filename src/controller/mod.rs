@@ -28,6 +28,7 @@ mod rework;
 mod session;
 mod slot;
 mod stop;
+mod unheard;
 mod verify;
 mod visits;
 mod waits;

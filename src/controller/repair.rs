@@ -37,6 +37,9 @@ pub(crate) struct Repair {
     pub(crate) is_cured: bool,
     /// Whether what it arrived with is kept whatever it is, because another cure than its pages will overwrite it.
     pub(crate) keeps_any: bool,
+    /// Whether the unit arrived in download mode and was never asked how it is: all that is known of it comes from its
+    /// backup.
+    pub(crate) is_unheard: bool,
 }
 
 impl Repair {
@@ -84,6 +87,9 @@ impl Repair {
 impl Work {
     /// Why what is read of the module now would not be a good backup: what it arrived with, as long as that is not cured.
     pub(crate) fn suspicion(&self) -> Option<String> {
+        if self.repair.is_unheard {
+            return Some("it arrived in download mode, and nobody knows how it was".to_owned());
+        }
         let on_arrival = self.draft.record().diagnosis.filter(|diagnosis| diagnosis.boot == 0);
         on_arrival.filter(|_| !self.repair.is_cured).map(|diagnosis| diagnosis.to_string())
     }

@@ -120,7 +120,7 @@ impl Work {
         Ok(())
     }
 
-    fn say(&self, said: String) {
+    pub(super) fn say(&self, said: String) {
         self.draft.update(|record| record.detail = said);
     }
 
@@ -145,7 +145,12 @@ impl Work {
     }
 
     /// The run relies on an earlier backup of the claimed chip from now on, and restores it.
-    async fn choose(&mut self, backup: BackupRef, info: &ChipInfo, product: &Product) -> Result<(), RunError> {
+    pub(super) async fn choose(
+        &mut self,
+        backup: BackupRef,
+        info: &ChipInfo,
+        product: &Product,
+    ) -> Result<(), RunError> {
         if backup.chip != info.chip {
             return Err(donor(backup.id, backup.chip, info.chip).into());
         }
@@ -174,7 +179,7 @@ impl Work {
 
     /// The best backup of a chip that a repair may use: of its pages, or else over DIAG. Pages without their bad blocks
     /// come last, because nobody can say where they would come to lie.
-    async fn best_backup(&self, chip: ChipId) -> Result<Option<BackupRef>, RunError> {
+    pub(super) async fn best_backup(&self, chip: ChipId) -> Result<Option<BackupRef>, RunError> {
         let recorded = self.floor.ledger.backups_of(chip).await?;
         let vault = std::sync::Arc::clone(&self.floor.vault);
         let search = move || {
@@ -196,7 +201,7 @@ impl Work {
     }
 
     /// The backup with that id, which must be a good one of this chip, whatever a person says.
-    async fn named_backup(&self, id: Sha256Digest, chip: ChipId) -> Result<BackupRef, RunError> {
+    pub(super) async fn named_backup(&self, id: Sha256Digest, chip: ChipId) -> Result<BackupRef, RunError> {
         let vault = std::sync::Arc::clone(&self.floor.vault);
         let search = move || {
             let entry = vault.list()?.into_iter().find(|entry| entry.id == id);

@@ -15,7 +15,7 @@ use crate::ledger::{OpenRun, UnfinishedRun};
 use crate::protocol::sahara::ChipInfo;
 
 /// Why a unit is left alone that has no place in the batch.
-const NO_PLACE: &str = "the batch takes no further unit";
+pub(super) const NO_PLACE: &str = "the batch takes no further unit";
 /// Why a unit is left alone whose run this station cannot finish.
 const NO_PROFILE: &str = "no profile of this station belongs to the unit's open run";
 
@@ -36,7 +36,7 @@ pub(crate) enum WalkEnd {
 
 /// Why a walk is not even begun.
 #[derive(Debug)]
-enum Stopped {
+pub(super) enum Stopped {
     Done,
     Broken(RunError),
     Left(&'static str),
@@ -111,6 +111,11 @@ impl Work {
         if self.draft.is_changed() || leave || self.device().is_none() {
             return failure;
         }
+        if self.repair.is_unheard {
+            // As it came.
+            self.stay_in_edl().await;
+            return failure;
+        }
         let family = self.device().and_then(|(_, mode)| match mode {
             DeviceMode::Normal(family) => Some(family),
             _ => None,
@@ -139,29 +144,7 @@ impl Work {
         }
     }
 
-    /// A module that has crashed cannot be asked who it is. Where it may be one that was being worked on, it is started
-    /// again, once, and then asked.
-    async fn walk_from_dump(&mut self, device: &DeviceRecord, may_begin: bool) -> Result<Verdict, Stopped> {
-        let was_sent = self.floor.visits.was_sent(self.slot);
-        if was_sent || self.has_leftover() || self.floor.has_interrupted().await? {
-            match self.leave_dump(device).await? {
-                Some((device, DeviceMode::Normal(family))) => {
-                    return Box::pin(self.walk_from_normal(device, family, may_begin)).await;
-                }
-                Some((device, DeviceMode::Edl { interface })) => {
-                    return Box::pin(self.walk_from_edl(device, interface, may_begin, true)).await;
-                }
-                _ => {}
-            }
-        }
-        if !may_begin {
-            return Err(Stopped::Left(NO_PLACE));
-        }
-        self.begin(&device.key.chain, None).await?;
-        Err(Failure::new(FailureCode::MemoryDump, "it is in memory-dump mode").into())
-    }
-
-    async fn walk_from_normal(
+    pub(super) async fn walk_from_normal(
         &mut self,
         device: DeviceRecord,
         family: &'static Family,
@@ -329,7 +312,7 @@ impl Work {
     }
 
     /// A module that arrives in download mode: only its chip can say whose it is.
-    async fn walk_from_edl(
+    pub(super) async fn walk_from_edl(
         &mut self,
         mut device: DeviceRecord,
         mut interface: u8,
@@ -368,6 +351,10 @@ impl Work {
             let product = self.take_up(open, &device).await?;
             return self.go_on(device, info, &product).await;
         }
+        let by_hand = match self.floor.task {
+            Task::Restore { backup } => Some(backup),
+            Task::Line | Task::Backup => None,
+        };
         let is_claimed =
             self.floor.restarts.knows(|run| run.claim.as_ref().is_some_and(|(chip, ..)| *chip == info.chip));
         let was_sent = self.floor.visits.take_sent(self.slot);
@@ -375,8 +362,8 @@ impl Work {
             // Its run had changed nothing: out of download mode, and from the start.
             match self.put_back(&timeouts).await {
                 Ok(()) => {}
-                // Not the one that was only late.
-                Err(failure) if was_sent && failure.code == FailureCode::NoReboot => {
+                // Not the one that was only late, or one that does not start by itself.
+                Err(failure) if (was_sent || by_hand.is_some()) && failure.code == FailureCode::NoReboot => {
                     tracing::warn!(detail = failure.detail, "it stays in download mode");
                 }
                 Err(failure) => return Err(failure.into()),
@@ -388,20 +375,16 @@ impl Work {
         if !may_begin {
             return Err(Stopped::Left(NO_PLACE));
         }
+        if let Some(wanted) = by_hand {
+            return Ok(self.restore_from_edl(info, wanted).await?);
+        }
         self.note_chip(&info);
         self.begin(&device.key.chain, None).await?;
-        let detail = match self.floor.ledger.last_run_of(info.chip).await? {
-            Some((run, Some(backup))) => {
-                format!("chip {}: its last run was {run}, its backup is {}", info.chip, backup.short())
-            }
-            Some((run, None)) => format!("chip {}: its last run was {run}, without a backup", info.chip),
-            None => format!("chip {}: this station has no run of it", info.chip),
-        };
-        Err(Failure::new(FailureCode::EdlUnknownUnit, detail).into())
+        Err(Failure::new(FailureCode::EdlUnknownUnit, self.known_of(info.chip).await?).into())
     }
 
     /// Whether a restart cut off a run in this slot that had changed nothing and not yet read the chip.
-    fn has_leftover(&self) -> bool {
+    pub(super) fn has_leftover(&self) -> bool {
         let slot = &self.slot_config().name;
         self.floor.restarts.knows(|run| run.claim.is_none() && run.slot == *slot)
     }
@@ -495,11 +478,15 @@ impl Work {
         let mut reentries = 0;
         loop {
             if let (None, Some(stored)) = (&table, &backup)
-                && self.draft.is_changed()
+                && (self.draft.is_changed() || self.repair.is_unheard)
             {
                 table = stored_table(&self.floor.vault, stored).await?;
             }
-            let source = table.as_deref().map_or(TableSource::Module, TableSource::Backup);
+            let source = match table.as_deref() {
+                None => TableSource::Module,
+                Some(table) if self.draft.is_changed() => TableSource::Backup(table),
+                Some(table) => TableSource::ModuleOr(table),
+            };
             let has_fitted = self.draft.is_changed()
                 && self.resumed.as_ref().is_none_or(|open| open.package_digest == product.package.digest());
             let bound = self.load(&device, product, source).await.map_err(|failure| match failure.code {

@@ -129,7 +129,7 @@ failure_codes! {
         "Re-seat the module and run it again; in another slot if it happens twice.";
     EdlUnknownUnit = "EDL_UNKNOWN_UNIT", Unit, false,
         "The module arrived in emergency download mode, and no run of it is open.",
-        "Set the module aside and show this message to the lead: it names the module's last run and backup, where there are any.";
+        "Set the module aside and show this message to the lead: where it names a backup, a restore by hand may bring the module back.";
     MemoryDump = "MEMORY_DUMP", Unit, false,
         "The module came up in memory-dump mode: its firmware crashed.",
         "Re-seat the module; if it happens again, put it into the red bin.";

@@ -2,6 +2,7 @@
 
 mod arrivals;
 mod backups;
+mod by_hand;
 mod disk;
 mod each_fault;
 mod faults;

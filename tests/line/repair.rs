@@ -83,7 +83,7 @@ pub(crate) async fn run_for(line: &Line, batch: &str, task: Task, witness: Witne
 }
 
 /// Takes a backup of the unit in the slot, by hand.
-async fn save(line: &Line) -> (RunRecord, Vec<Entry>) {
+pub(crate) async fn save(line: &Line) -> (RunRecord, Vec<Entry>) {
     let work = line.work_for("HAND", 1, Task::Backup, Box::new(|_, _, _| {})).await;
     let mut batch = work.handle.batch();
     batch.wait_for(|count| count.ends > 0).await.expect("the controller works");
@@ -102,7 +102,7 @@ pub(crate) fn out_and_in(line: &Line, unit: &UnitTruth, name: &str, happens: imp
 }
 
 /// What belongs to a unit, in its flash.
-fn own(unit: &UnitTruth) -> (Option<String>, EfsState, Sha256Digest, Vec<Option<u64>>) {
+pub(crate) fn own(unit: &UnitTruth) -> (Option<String>, EfsState, Sha256Digest, Vec<Option<u64>>) {
     let found = unit.inspect().expect("its storage can be read");
     let rest = unit.flash(|nand, map| {
         let ranges = ["sys_rev", "RAWDATA"].into_iter().filter_map(|name| map.range(name));
@@ -134,7 +134,7 @@ fn condition(record: &RunRecord) -> Option<Condition> {
 
 pub(crate) const REPAIRED: (Outcome, Option<FailureCode>, bool, bool) = (Outcome::Pass, None, true, false);
 
-fn backup_of(entries: &[Entry], chip: stationmaster::domain::ChipId) -> BackupRef {
+pub(crate) fn backup_of(entries: &[Entry], chip: stationmaster::domain::ChipId) -> BackupRef {
     let found = entries.iter().find_map(|entry| match &entry.fact {
         Fact::BackupStored { backup, .. } if backup.chip == chip => Some(backup.clone()),
         _ => None,

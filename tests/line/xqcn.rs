@@ -316,7 +316,7 @@ async fn what_is_no_backup_is_known_before_anything_is_changed() {
 }
 
 /// Every file of a module with its content, and every NV item, but what changes at each start.
-fn kept(unit: &UnitTruth) -> BTreeMap<String, Vec<u8>> {
+pub(crate) fn kept(unit: &UnitTruth) -> BTreeMap<String, Vec<u8>> {
     let items = unit.inspect().expect("its storage can be read").items;
     let files = items.iter().filter(|(path, _)| *path != BOOTS_PATH);
     files.map(|(path, data)| (path.to_owned(), data.to_vec())).collect()

@@ -8,7 +8,7 @@ cp -r /project/stations /project/profiles .
 # A small package: the guest is slow.
 sed -i 's/megabytes: .*/megabytes: 2/' profiles/*.yaml
 ledger=state/demo/ledger
-for kilobytes in 1060 1096 1100 1104 1108 1112; do
+for kilobytes in 1060 1100 1104 1108; do
   mkdir -p $ledger
   mount -t tmpfs -o size=${kilobytes}k ledger $ledger
   batch=FULL-$kilobytes

@@ -18,4 +18,6 @@ mod repair_cures;
 mod swaps;
 mod table;
 mod truth;
+mod vault_disk;
 mod xqcn;
+mod xqcn_cuts;

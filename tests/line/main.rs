@@ -1,5 +1,6 @@
 //! Whole lines in virtual time: units are put in, flashed, proven, recorded and taken out.
 
+mod answers;
 mod arrivals;
 mod backups;
 mod by_hand;

@@ -3,18 +3,24 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use super::diagnose::evidence;
 use super::failure::{Failure, RunError, SessionError};
 use super::floor::Product;
 use super::session::at::AtSession;
 use super::work::Work;
 use crate::config::{IfAlready, Profile, Timeouts};
 use crate::domain::text::printable;
-use crate::domain::{CFUN_FACTORY_TEST, CFUN_OFFLINE, FailureCode, Family, Identity, Imei, Sha256Digest, Wait, limits};
+use crate::domain::{
+    Belonging, CFUN_FACTORY_TEST, CFUN_OFFLINE, FailureCode, Family, Identity, Imei, Sha256Digest, Wait, limits,
+};
 use crate::hardware::DeviceRecord;
 use crate::protocol::at::{self, Reply};
 
 /// How long a single RF item is asked for once the module has answered everything else.
 const ITEM_LIMIT: Duration = Duration::from_secs(4);
+/// How often the IMEI, an RF item, or a set of bands that seems to be empty is asked for at least: what is missing there
+/// condemns a module, and one answer that was late, or refused once, is not missing.
+const ASKS_MIN: u32 = 3;
 
 impl Work {
     /// Reads the module's identity over AT.
@@ -62,6 +68,7 @@ impl Work {
         let flash = needs_flash(profile, identity);
         if flash {
             admit_revision(profile, identity)?;
+            self.admit_bands(identity, product)?;
         }
         Ok((product.clone(), flash))
     }
@@ -93,6 +100,18 @@ impl Work {
             return Err(Failure::new(FailureCode::CalibrationMissing, detail));
         }
         Ok(())
+    }
+
+    /// Whether a module has any band of each set that the profile requires. One that has none came with its settings lost,
+    /// and is not changed where nothing allows to repair it; which bands must be there in the end the checks say.
+    pub(crate) fn admit_bands(&self, identity: &Identity, product: &Product) -> Result<(), Failure> {
+        let evidence = evidence(&product.profile.checks, None, identity);
+        if evidence.bands != Belonging::Missing {
+            return Ok(());
+        }
+        let diagnosis = self.draft.record().diagnosis;
+        let detail = diagnosis.map_or_else(|| evidence.to_string(), |diagnosis| diagnosis.to_string());
+        Err(Failure::new(FailureCode::BandMissing, detail))
     }
 
     /// Whether a module that is not well may be repaired by this product: what no repair changes.
@@ -145,17 +164,17 @@ async fn read(
         Ok(cfun) => cfun,
         Err(answer) => return Ok(Err(not_ready("AT+CFUN?", answer))),
     };
-    // In factory test mode errors are final: nothing else is going to become ready.
+    // In factory test mode nothing else is going to become ready.
     let deadline = if cfun == CFUN_FACTORY_TEST { now } else { deadline };
-    let model = match at.query("ATI", deadline, at::model).await? {
+    let model = match at.query_often("ATI", deadline, ASKS_MIN, at::model).await? {
         Ok(model) => model,
         Err(answer) => return Ok(Err(not_ready("ATI", answer))),
     };
-    let revision = match at.query(family.revision_command, deadline, at::revision).await? {
+    let revision = match at.query_often(family.revision_command, deadline, ASKS_MIN, at::revision).await? {
         Ok(revision) => revision,
         Err(answer) => return Ok(Err(not_ready(family.revision_command, answer))),
     };
-    let imei_text = match at.query(family.imei_command, deadline, at::imei_text).await? {
+    let imei_text = match at.query_often(family.imei_command, deadline, ASKS_MIN, at::imei_text).await? {
         Ok(text) => text,
         // All is well, it says, and gives none; or in factory test mode everything is lost.
         Err(answer) if answer.is_empty() || cfun == CFUN_FACTORY_TEST => answer,
@@ -183,14 +202,19 @@ async fn read_bands(
     let commands: BTreeSet<&str> = family.bands.iter().map(|query| query.command).collect();
     for command in commands {
         let queries: Vec<_> = family.bands.iter().filter(|query| query.command == command).collect();
-        // One command may answer several sets; an answer that lacks one of them is not complete yet.
+        // One command may answer several sets; an answer that lacks one of them is not complete yet, and one in which a set
+        // is empty is believed when it is repeated.
+        let mut empty_answers = 0;
         let understand = |reply: &Reply| {
-            queries
-                .iter()
-                .map(|query| at::bands(reply, &query.reply).map(|set| (query.set, set)))
-                .collect::<Option<Vec<_>>>()
+            let sets = queries.iter().map(|query| at::bands(reply, &query.reply).map(|set| (query.set, set)));
+            let sets = sets.collect::<Option<Vec<_>>>()?;
+            if sets.iter().any(|(_, set)| set.is_empty()) {
+                empty_answers += 1;
+                return (empty_answers >= ASKS_MIN).then_some(sets);
+            }
+            Some(sets)
         };
-        if let Ok(sets) = at.query(command, deadline, understand).await? {
+        if let Ok(sets) = at.query_often(command, deadline, ASKS_MIN, understand).await? {
             for (set, numbers) in sets {
                 bands.insert(set.as_str().to_owned(), numbers.into_iter().collect());
             }
@@ -205,7 +229,8 @@ async fn read_calibration(at: &mut AtSession, family: &Family, cfun: u8) -> Resu
     for path in family.calibration_items {
         let now = at.now();
         let deadline = if cfun == CFUN_FACTORY_TEST { now } else { now + ITEM_LIMIT };
-        let Ok(item) = at.query(&format!("AT+QNVFR=\"{path}\""), deadline, at::item).await? else {
+        let asked = format!("AT+QNVFR=\"{path}\"");
+        let Ok(item) = at.query_often(&asked, deadline, ASKS_MIN, at::item).await? else {
             return Ok(None);
         };
         if item.is_empty() {

@@ -5,6 +5,8 @@
 //! backup, what it has was saved and the ledger knows whose IMEI must come out of it; and the flash, without which none
 //! of this is proven. A module that has lost its EFS and has none of these is lost, and is told so.
 
+use std::time::Duration;
+
 use super::backup::vault_failure;
 use super::edl::{TableSource, fits};
 use super::failure::{Failure, RunError, SessionError};
@@ -28,6 +30,13 @@ type Asked = (DeviceRecord, ChipInfo);
 /// CME errors with which a module refuses to leave its mode because its EFS does not allow it: phone failure, and
 /// operation not allowed.
 const NOT_ALLOWED: [u16; 2] = [0, 3];
+/// How often an order that was refused for another reason is repeated.
+const REFUSALS_MAX: u32 = 2;
+/// The pause before that, in station time: a module that has just started is busy for some seconds.
+const REFUSED_PAUSE: Duration = Duration::from_secs(4);
+/// How often a module is given an order as long as it neither answers nor shows anything of it after its next start:
+/// nobody knows whether it was heard.
+const UNANSWERED_MAX: u32 = 2;
 
 impl Work {
     /// Repairs a module that is not well, flashes it and proves it.
@@ -107,6 +116,7 @@ impl Work {
         let product = self.product_of(identity)?.clone();
         // Of a module that is not well there is nothing worth keeping.
         self.admit_well(identity, &product)?;
+        self.admit_bands(identity, &product)?;
         self.admit_to(&product, false).await?;
         if product.profile.guard.has_xqcn() && asked.is_none() {
             self.read_over_diag(&device, &product, identity).await?;
@@ -275,15 +285,22 @@ impl Work {
         let before = self.expected();
         if now.cfun != Some(checks.cfun) {
             self.append(Fact::Cure { run: self.run(), cure: Cure::LeaveMode }).await?;
-            let told = self.tell(&device, product, "AT+CFUN=1").await?;
-            let mut order = told.refusal();
-            if order.is_none() {
+            let mut order = None;
+            for _ in 0..UNANSWERED_MAX {
+                let told = self.tell(&device, product, "AT+CFUN=1").await?;
+                order = told.refusal();
+                if order.is_some() {
+                    break;
+                }
                 device = self.start_told(&device, product, &told).await?;
                 now = self.identify_started(&mut device, product).await?;
                 order = (now.cfun != Some(checks.cfun)).then_some(match told {
                     Told::Unanswered => ModeOrder::Refused,
                     _ => ModeOrder::Forgotten,
                 });
+                if order != Some(ModeOrder::Refused) {
+                    break;
+                }
             }
             if !is_well(checks, &before, &now) {
                 diagnosis.evidence = super::diagnose::evidence(checks, Some(&before), &now);
@@ -334,12 +351,18 @@ impl Work {
         }
         self.append(Fact::Cure { run: self.run(), cure: Cure::OwnCopy }).await?;
         let lost = |why: String| Failure::new(FailureCode::EfsLostNoBackup, why);
-        let told = self.tell(&device, product, "AT+QPRTPARA=3").await?;
-        if told.refusal().is_some() {
-            return Err(lost("there is no backup, and the module has no second copy of its own".to_owned()).into());
+        for _ in 0..UNANSWERED_MAX {
+            let told = self.tell(&device, product, "AT+QPRTPARA=3").await?;
+            if told.refusal().is_some() {
+                return Err(lost("there is no backup, and the module has no second copy of its own".to_owned()).into());
+            }
+            device = self.start_told(&device, product, &told).await?;
+            now = self.identify_started(&mut device, product).await?;
+            let is_another = now.imei.is_some_and(|other| other != imei);
+            if told != Told::Unanswered || is_another || is_well(checks, &known, &now) {
+                break;
+            }
         }
-        device = self.start_told(&device, product, &told).await?;
-        now = self.identify_started(&mut device, product).await?;
         if now.imei != Some(imei) || !is_well(checks, &known, &now) {
             let detail = format!(
                 "there is no backup, and with the module's own second copy it is {} with +CFUN: {}; it was {imei}",
@@ -374,23 +397,33 @@ impl Work {
         Ok(self.read_identity(&mut at, device, profile.family, &profile.timeouts).await?)
     }
 
-    /// Tells a module something over AT that may take it long.
+    /// Tells a module something over AT that may take it long, and again where it refuses without saying that it may not:
+    /// it may have been busy.
     async fn tell(&mut self, device: &DeviceRecord, product: &Product, command: &str) -> Result<Told, RunError> {
         let timeouts = &product.profile.timeouts;
         let limit = timeouts.at.max(limits::CURE_TIME_MAX);
         let mut at = self.open_at(device, product.profile.family, limit, timeouts.ready).await?;
-        self.floor.halt.check()?;
-        let reply = match at.command(command).await {
-            Ok(reply) => reply.result,
-            Err(SessionError::Silent(_)) => return Ok(Told::Unanswered),
-            Err(SessionError::Gone) => return Ok(Told::Left),
-            Err(error) => return Err(self.judge(error, &device.key, FailureCode::AtSilent).await.into()),
-        };
-        Ok(match reply {
-            Final::Ok => Told::Taken,
-            Final::Cme(number) if NOT_ALLOWED.contains(&number) => Told::Refused(ModeOrder::NotAllowed),
-            _ => Told::Refused(ModeOrder::Refused),
-        })
+        let mut refusals = 0;
+        loop {
+            self.floor.halt.check()?;
+            let told = match at.command(command).await {
+                Ok(reply) => match reply.result {
+                    Final::Ok => return Ok(Told::Taken),
+                    Final::Cme(number) if NOT_ALLOWED.contains(&number) => {
+                        return Ok(Told::Refused(ModeOrder::NotAllowed));
+                    }
+                    _ if refusals >= REFUSALS_MAX => return Ok(Told::Refused(ModeOrder::Refused)),
+                    _ => at.pause(REFUSED_PAUSE).await,
+                },
+                Err(error) => Err(error),
+            };
+            match told {
+                Ok(()) => refusals += 1,
+                Err(SessionError::Silent(_)) => return Ok(Told::Unanswered),
+                Err(SessionError::Gone) => return Ok(Told::Left),
+                Err(error) => return Err(self.judge(error, &device.key, FailureCode::AtSilent).await.into()),
+            }
+        }
     }
 
     /// Starts a module anew that was told something, unless it does so by itself.

@@ -194,6 +194,19 @@ impl UnitTruth {
             .map_err(super::unit::UnitError::from)?)
     }
 
+    /// Empties its sets of bands, as settings that belong to another firmware do; IMEI and calibration stay.
+    ///
+    /// # Errors
+    /// When it has no file system.
+    pub fn lose_bands(&self) -> Result<(), super::SimError> {
+        let mut body = self.body.lock();
+        let map = body.flash_map();
+        for key in super::efs::BandKey::ALL {
+            super::efs::write(body.nand_mut(), &map, key.path(), Some(&[])).map_err(super::unit::UnitError::from)?;
+        }
+        Ok(())
+    }
+
     /// Spoils pages, as a supply does that fails while they are written.
     ///
     /// # Errors

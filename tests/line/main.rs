@@ -1,5 +1,6 @@
 //! Whole lines in virtual time: units are put in, flashed, proven, recorded and taken out.
 
+mod answers;
 mod arrivals;
 mod backups;
 mod by_hand;
@@ -18,4 +19,6 @@ mod repair_cures;
 mod swaps;
 mod table;
 mod truth;
+mod vault_disk;
 mod xqcn;
+mod xqcn_cuts;

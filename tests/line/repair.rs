@@ -351,7 +351,7 @@ async fn a_unit_that_is_stuck_in_its_mode_is_told_to_leave_it_after_its_backup()
 }
 
 /// Takes all that the vault holds of a unit.
-fn lose_backups(line: &Line, unit: &UnitTruth) {
+pub(crate) fn lose_backups(line: &Line, unit: &UnitTruth) {
     let directory = PathBuf::from("state/vault").join(unit.identity().chip.to_string());
     for entry in line.disk.list(&directory).expect("it has backups") {
         line.disk.remove(&directory.join(entry.name)).expect("a file");

@@ -322,7 +322,7 @@ pub(crate) fn kept(unit: &UnitTruth) -> BTreeMap<String, Vec<u8>> {
     files.map(|(path, data)| (path.to_owned(), data.to_vec())).collect()
 }
 
-fn spoil(unit: &UnitTruth) {
+pub(crate) fn spoil(unit: &UnitTruth) {
     unit.lose_efs();
     let pages_per_block = u64::from(unit.identity().model.geometry.pages_per_block);
     let range = unit.flash(|_, map| map.range("EFS2")).expect("it has one");

@@ -107,7 +107,21 @@ impl AtSession {
         deadline: Duration,
         understand: impl Fn(&Reply) -> Option<T>,
     ) -> Result<Result<T, String>, SessionError> {
+        self.query_often(command, deadline, 1, understand).await
+    }
+
+    /// The same for a query on whose failure much depends: it is asked so many times in any case, however late the
+    /// answers are, so that one that was lost is not taken for one that there is not.
+    pub(crate) async fn query_often<T>(
+        &mut self,
+        command: &str,
+        deadline: Duration,
+        asks_min: u32,
+        mut understand: impl FnMut(&Reply) -> Option<T>,
+    ) -> Result<Result<T, String>, SessionError> {
+        let mut asks = 0_u32;
         loop {
+            asks = asks.saturating_add(1);
             let last = match self.command(command).await {
                 Ok(reply) if reply.result == Final::Ok => match understand(&reply) {
                     Some(value) => return Ok(Ok(value)),
@@ -118,7 +132,7 @@ impl AtSession {
                 Err(SessionError::Failed(failure)) => failure.detail,
                 Err(error) => return Err(error),
             };
-            if self.clock.now() + RETRY_PAUSE >= deadline {
+            if asks >= asks_min && self.clock.now() + RETRY_PAUSE >= deadline {
                 return Ok(Err(last));
             }
             self.pause(RETRY_PAUSE).await?;
@@ -127,7 +141,7 @@ impl AtSession {
 
     /// Waits before a repetition, and passes over whatever arrives: the answer to a command that somebody asked before,
     /// in an earlier session perhaps, must not be taken for the answer to the next one.
-    async fn pause(&mut self, pause: Duration) -> Result<(), SessionError> {
+    pub(crate) async fn pause(&mut self, pause: Duration) -> Result<(), SessionError> {
         let clock = self.clock.clone();
         let mut buffer = [0; 1024];
         let listen = async {

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::domain::FailureCode;
+use crate::host::disk_words;
 
 /// Why the ledger did not do what was asked.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -16,7 +17,7 @@ pub enum LedgerError {
         path: PathBuf,
     },
     /// The disk refused.
-    #[error("{}: {source}", path.display())]
+    #[error("{}: {}", path.display(), disk_words(source))]
     Disk {
         /// What was being read or written.
         path: PathBuf,

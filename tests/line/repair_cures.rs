@@ -280,7 +280,7 @@ async fn why_no_backup_can_be_restored_is_said_with_the_file() {
     }
     assert!(!was_touched(&unit));
 
-    // A unit that the line gives up for want of a backup is told the same: the file may be put back.
+    // Once the file is put back, as the detail says, the unit is cured.
     line.disk.replace(&path, &whole, false).expect("put back");
     let record = run_for(&line, "BACK", by_hand(Some(id)), Box::new(|_, _, _| {})).await;
     assert_eq!(end(&record), REPAIRED, "{record:#?}");

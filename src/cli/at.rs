@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Status, complain, line, print, start, wrapped};
+use super::slot::{self, Absent};
+use super::{Status, complain, folded, line, print, start, station_words, wrapped};
 use crate::config::SlotConfig;
 use crate::controller::{AtSession, SessionError};
 use crate::domain::text::printable;
@@ -49,17 +50,18 @@ fn attempt(arguments: &AtArguments) -> Result<Status, Status> {
     })?;
     let disk: Arc<dyn Disk> = Arc::new(OsDisk::new());
     let station = start::station(disk.as_ref(), &arguments.station)?;
-    let Some(slot) = station.slots.iter().find(|slot| slot.name.as_str() == arguments.slot) else {
-        let names: Vec<&str> = station.slots.iter().map(|slot| slot.name.as_str()).collect();
-        let slot = printable(&arguments.slot, 40);
-        complain(format!("error: the station has no slot {slot}\nhelp: its slots are {}", names.join(", ")));
-        return Err(Status::Refused);
-    };
+    let slot = slot::find(&station, &arguments.slot).map_err(|why| {
+        complain(why);
+        Status::Refused
+    })?;
+    start::named_state(disk.as_ref(), arguments.state.as_deref())?;
     let runtime = start::runtime()?;
     let state = arguments.state.clone().unwrap_or_else(|| station.state.clone());
+    let named = station_words(&arguments.station, arguments.state.as_deref());
     let asked = runtime.block_on(async {
         let quiet = line::Quiet::start(&station, &disk, &state).await?;
-        let module = Module { bus: quiet.bus.as_ref(), clock: &quiet.clock, comes: quiet.carried() > 0 };
+        let comes = quiet.carried() > 0;
+        let module = Module { bus: quiet.bus.as_ref(), clock: &quiet.clock, comes, station: &named };
         let reply = module.ask(slot, &arguments.command).await;
         quiet.stop();
         reply
@@ -72,7 +74,7 @@ fn attempt(arguments: &AtArguments) -> Result<Status, Status> {
             Ok(if reply.result == Final::Ok { Status::Good } else { Status::NotAllGood })
         }
         Err(why) => {
-            complain(format!("error: {why}"));
+            complain(folded(&format!("error: {why}")));
             Err(Status::Stuck)
         }
     }
@@ -95,6 +97,8 @@ struct Module<'a> {
     clock: &'a Clock,
     /// Whether a module may still be starting; what is not there at once is not waited for otherwise.
     comes: bool,
+    /// How its station is named on the command line.
+    station: &'a str,
 }
 
 impl Module<'_> {
@@ -109,17 +113,28 @@ impl Module<'_> {
                 Ok((key, interface)) => match self.open(&key, interface, deadline).await {
                     Ok(mut session) => {
                         let reply = session.command(command).await;
-                        return reply.map_err(|error| format!("slot {}: {}", slot.name, clause(error)));
+                        return reply.map_err(|error| self.broken(slot, error));
                     }
-                    Err(error) => format!("slot {}: {}", slot.name, clause(error)),
+                    Err(error) => self.broken(slot, error),
                 },
-                Err(why) => why,
+                Err(absent) => absent.told(&slot.name, self.station),
             };
             if !self.comes || self.clock.now() >= deadline {
                 return Err(why);
             }
             self.clock.sleep(RETRY).await;
         }
+    }
+
+    /// What a person is told of a conversation that broke off.
+    fn broken(&self, slot: &SlotConfig, error: SessionError) -> String {
+        format!(
+            "slot {}: {}\nhelp: `stationmaster devices {}` shows what is in the slot; take the module out, put it in \
+             again, and ask once more",
+            slot.name,
+            clause(error),
+            self.station
+        )
     }
 
     /// Opens an AT port, and repeats `AT` until it is answered.
@@ -143,19 +158,14 @@ fn clause(error: SessionError) -> String {
 }
 
 /// The one module in normal mode at a slot's port chains, and the number of its AT port.
-fn module(slot: &SlotConfig, devices: &[DeviceRecord]) -> Result<(DeviceKey, u8), String> {
-    let here: Vec<&DeviceRecord> = devices.iter().filter(|device| slot.is_at(&device.key.chain)).collect();
-    let slot = &slot.name;
-    match here.as_slice() {
-        [] => Err(format!("slot {slot} is empty")),
+fn module(slot: &SlotConfig, devices: &[DeviceRecord]) -> Result<(DeviceKey, u8), Absent> {
+    match slot::devices(slot, devices).as_slice() {
+        [] => Err(Absent::Empty),
         [device] => match device.mode() {
             DeviceMode::Normal(family) => Ok((device.key.clone(), family.at_interface)),
-            DeviceMode::Edl { .. } => Err(format!("the module in slot {slot} is in download mode and has no AT port")),
-            DeviceMode::MemoryDump => Err(format!("the module in slot {slot} has crashed and has no AT port")),
-            DeviceMode::Unconfigured => Err(format!("the kernel did not configure the module in slot {slot}")),
-            DeviceMode::Foreign => Err(format!("what is in slot {slot} is no known module")),
+            mode => Err(Absent::of(mode).unwrap_or(Absent::Foreign)),
         },
-        _ => Err(format!("slot {slot} shows two devices")),
+        _ => Err(Absent::Two),
     }
 }
 
@@ -201,7 +211,7 @@ mod tests {
         let listing = bus.list().await.expect("a listing");
         let chain = &listing.devices[0].key.chain;
         let slot = station.slots.iter().find(|slot| slot.is_at(chain)).expect("it is in a slot");
-        let module = Module { bus: bus.as_ref(), clock: &clock, comes: true };
+        let module = Module { bus: bus.as_ref(), clock: &clock, comes: true, station: "stations/demo.yaml" };
         let reply = module.ask(slot, "AT+CGSN").await.expect("a reply");
         assert_eq!(reply.result, Final::Ok);
         let imei = reply.lines.first().expect("a line").clone();
@@ -213,7 +223,8 @@ mod tests {
         let empty = station.slots.iter().find(|other| other.name != slot.name).expect("two slots");
         let nobody = Module { comes: false, ..module };
         let why = nobody.ask(empty, "AT+CGSN").await.expect_err("it is empty");
-        assert!(why.ends_with("is empty"), "{why}");
+        let help = "help: put the module in; `stationmaster devices stations/demo.yaml` shows which slots are occupied";
+        assert_eq!(why, format!("slot {} is empty\n{help}", empty.name));
         factory.stop();
     }
 
@@ -258,7 +269,9 @@ mod tests {
             (here((0x0781, 0x5567), &[(8, 6, 80)]), "is no known module"),
             (twice, "shows two devices"),
         ] {
-            let said = module(slot, &devices).expect_err("there is none to ask");
+            let absent = module(slot, &devices).expect_err("there is none to ask");
+            let said = absent.told(&slot.name, "stations/demo.yaml");
+            assert!(said.contains("\nhelp: "), "{said}");
             assert!(said.contains(why) && said.contains(slot.name.as_str()), "{said}: {why}");
         }
     }
@@ -288,7 +301,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn for_a_command_that_is_refused_the_bus_is_not_even_looked_at() {
         let station = prepare::station(&OsDisk::new(), Path::new("stations/demo.yaml")).expect("it is good");
-        let module = Module { bus: &Untouchable, clock: &Clock::real(), comes: true };
+        let module = Module { bus: &Untouchable, clock: &Clock::real(), comes: true, station: "demo.yaml" };
         for command in ["AT+CFUN=5", "AT+CFUN?;+CFUN=5", "AT+CFUN?\rAT+CFUN=5", "AT&F", "A/", "", "AT+QPOWD"] {
             module.ask(&station.slots[0], command).await.expect_err("it is refused");
         }
@@ -353,7 +366,7 @@ mod tests {
         let slot = &station.slots[0];
         let clock = Clock::simulated("2026-01-01T00:00:00Z".parse().expect("a time"));
         let bus = Busy { device: record(&slot.usb2, (0x2c7c, 0x0125), &NORMAL), clock: clock.clone() };
-        let module = Module { bus: &bus, clock: &clock, comes: false };
+        let module = Module { bus: &bus, clock: &clock, comes: false, station: "demo.yaml" };
         let reply = module.ask(slot, "AT+CGSN").await.expect("a reply");
         assert_eq!(words(&reply), "490154203237518\nOK\n");
     }

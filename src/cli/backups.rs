@@ -7,17 +7,19 @@ mod exchange;
 mod look;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::{Status, complain, prepare, start};
+use super::run::Failed;
+use super::{Status, complain, folded, prepare, start, station_words};
 use crate::config::Station;
+use crate::domain::text::printable;
 use crate::domain::{BackupRef, ChipId, Fact, Imei, RunId, Sha256Digest};
-use crate::host::Disk;
+use crate::host::{Disk, disk_words};
 use crate::ledger;
-use crate::vault::{SecretKeys, Vault, VaultEntry};
+use crate::vault::{SecretKeys, Vault, VaultEntry, VaultError};
 
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum BackupsCommand {
@@ -52,7 +54,7 @@ struct Place {
 #[derive(Debug, clap::Args)]
 struct Selection {
     /// Only of this chip
-    #[arg(long)]
+    #[arg(long, value_parser = chip)]
     chip: Option<ChipId>,
     /// Only of the module that reported this IMEI
     #[arg(long)]
@@ -67,11 +69,13 @@ struct Opened {
     state: PathBuf,
     vault: Vault,
     recorded: BTreeMap<Sha256Digest, Recorded>,
+    /// How the station is named on the command line.
+    named: String,
 }
 
 /// How a backup came into the ledger.
 #[derive(Debug)]
-struct Recorded {
+pub(super) struct Recorded {
     backup: BackupRef,
     time: Timestamp,
     run: Option<RunId>,
@@ -92,24 +96,52 @@ pub(crate) fn run(command: &BackupsCommand) -> Status {
 
 /// Says why, and ends.
 fn refused(why: impl std::fmt::Display) -> Status {
-    complain(format!("error: {why}"));
+    complain(folded(&format!("error: {why}")));
     Status::Refused
+}
+
+fn chip(text: &str) -> Result<ChipId, String> {
+    text.parse().map_err(|why| format!("{why}; `stationmaster backups list` without --chip shows them"))
+}
+
+/// As [`open`], of a vault that others fill: one whose state directory is not there is not meant.
+fn open_filled(place: &Place) -> Result<Opened, Status> {
+    let opened = open(place)?;
+    start::named_state(opened.disk.as_ref(), place.state.as_deref())?;
+    Ok(opened)
 }
 
 fn open(place: &Place) -> Result<Opened, Status> {
     let disk: Arc<dyn Disk> = Arc::new(crate::host::OsDisk::new());
     let station = start::station(disk.as_ref(), &place.station)?;
     let state = place.state.clone().unwrap_or_else(|| station.state.clone());
+    prepare::place_for(disk.as_ref(), &state, "state").map_err(|why| Failed::Refused(folded(&why)).tell())?;
     let mut vault = prepare::vault(&disk, &station, &state);
     if let Some(path) = &place.identity {
-        vault = vault.with_keys(SecretKeys::read(disk.as_ref(), path).map_err(refused)?);
+        let keys = SecretKeys::read(disk.as_ref(), path);
+        vault = vault.with_keys(keys.map_err(|error| {
+            let why = match error {
+                VaultError::Key { reason, .. } => reason,
+                VaultError::Disk { source, .. } => disk_words(&source),
+                other => other.to_string(),
+            };
+            refused(format!(
+                "--identity {}: {why}\nhelp: name the file that `age-keygen -o FILE` wrote, with the secret half of the \
+                 recovery key",
+                path.display()
+            ))
+        })?);
     }
-    let recorded = recorded(disk.as_ref(), &state).map_err(refused)?;
-    Ok(Opened { disk, station, state, vault, recorded })
+    let recorded = recorded(disk.as_ref(), &state).map_err(|why| Failed::Stuck(why).tell())?;
+    let named = station_words(&place.station, place.state.as_deref());
+    Ok(Opened { disk, station, state, vault, recorded, named })
 }
 
 /// What the ledger says of backups. Where there is no ledger, nothing is recorded.
-fn recorded(disk: &dyn Disk, state: &std::path::Path) -> Result<BTreeMap<Sha256Digest, Recorded>, String> {
+///
+/// # Errors
+/// A sentence for people.
+pub(super) fn recorded(disk: &dyn Disk, state: &Path) -> Result<BTreeMap<Sha256Digest, Recorded>, String> {
     let mut all = BTreeMap::new();
     let directory = state.join("ledger");
     if disk.list(&directory).is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound) {
@@ -148,24 +180,62 @@ impl Opened {
 
     /// The one whose id begins so.
     fn by_id(&self, prefix: &str) -> Result<VaultEntry, Status> {
-        let all = self.vault.list().map_err(stuck)?;
-        let prefix = prefix.to_ascii_lowercase();
-        let found: Vec<&VaultEntry> = all.iter().filter(|entry| entry.id.to_string().starts_with(&prefix)).collect();
-        match found.as_slice() {
-            [one] if prefix.len() >= ID_DIGITS_MIN => Ok((*one).clone()),
-            // The same content twice: the first of them is damaged, or suspect.
-            [_, .., last] if prefix.len() == 64 => Ok((*last).clone()),
-            [] => Err(refused("no backup has that id\nhelp: `stationmaster backups list` shows them")),
-            _ => Err(refused(format!("that id is not clear\nhelp: give at least {ID_DIGITS_MIN} of its digits"))),
-        }
+        named(&self.vault, &self.recorded, prefix, &self.named).map_err(Failed::tell)
     }
 }
 
 /// Fewest digits by which a backup is named.
 const ID_DIGITS_MIN: usize = 8;
+/// All digits of an id.
+const ID_DIGITS: usize = 64;
+
+/// The backup in a vault whose id begins so. `station` is how its station is named on the command line.
+///
+/// # Errors
+/// There is none, or more than one; the vault cannot be read.
+pub(super) fn named(
+    vault: &Vault,
+    recorded: &BTreeMap<Sha256Digest, Recorded>,
+    prefix: &str,
+    station: &str,
+) -> Result<VaultEntry, Failed> {
+    let refused = |why: String, help: &str| {
+        let list = format!("`stationmaster backups list {station}` shows those that are there");
+        Failed::Refused(folded(&format!("error: {why}\nhelp: {help}{list}")))
+    };
+    let shown = printable(prefix, ID_DIGITS);
+    let prefix = prefix.to_ascii_lowercase();
+    let is_id = (ID_DIGITS_MIN..=ID_DIGITS).contains(&prefix.len()) && prefix.bytes().all(|c| c.is_ascii_hexdigit());
+    if !is_id {
+        let help = format!("give the first {ID_DIGITS_MIN} or more of its hexadecimal digits; ");
+        return Err(refused(format!("`{shown}` is no id of a backup"), &help));
+    }
+    let all = vault.list().map_err(|error| Failed::Stuck(error.to_string()))?;
+    let begins = |id: &Sha256Digest| id.to_string().starts_with(&prefix);
+    let found: Vec<VaultEntry> = all.into_iter().filter(|entry| begins(&entry.id)).collect();
+    let ids: BTreeSet<Sha256Digest> = found.iter().map(|entry| entry.id).collect();
+    match (ids.len(), found.into_iter().next_back()) {
+        // Where the same content is there twice, the first of them is damaged, or suspect.
+        (1, Some(last)) => Ok(last),
+        (_, Some(_)) => {
+            Err(refused(format!("{} backups have an id that begins with {shown}", ids.len()), "give more digits; "))
+        }
+        (_, None) => Err(match recorded.values().map(|recorded| &recorded.backup).find(|backup| begins(&backup.id)) {
+            Some(gone) => refused(
+                format!(
+                    "backup {} is in the ledger, but its file is missing in {}",
+                    gone.id.short(),
+                    vault.directory_of(gone.chip).display()
+                ),
+                "put the file back from a copy of the state directory or from `vault.copy`; ",
+            ),
+            None => refused(format!("no backup has an id that begins with {shown}"), ""),
+        }),
+    }
+}
 
 /// The vault itself cannot be read.
-fn stuck(error: crate::vault::VaultError) -> Status {
-    complain(format!("error: {error}"));
+fn stuck(error: VaultError) -> Status {
+    complain(folded(&format!("error: {error}")));
     Status::Stuck
 }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::{Status, complain, counted, prepare, print, qualify};
+use super::{Status, complain, counted, prepare, print, qualify, wrapped};
 use crate::config;
 use crate::firmware::{self, Package};
 use crate::host::{Disk, EntryKind, OsDisk};
@@ -33,7 +33,7 @@ pub(crate) fn run(arguments: &CheckArguments) -> Status {
 fn check(disk: &Arc<dyn Disk>, path: &Path) -> Result<String, String> {
     if is_directory(disk, path) {
         let package = prepare::open_package(disk, path)?;
-        let notes: String = notes(&package).iter().map(|note| format!("\n  note: {note}")).collect();
+        let notes: String = notes(&package).iter().map(String::as_str).map(noted).collect();
         return Ok(format!("a good {} package, digest {}{notes}", package.kind().as_str(), package.digest()));
     }
     if config::is_profile(disk.as_ref(), path) {
@@ -46,11 +46,11 @@ fn check(disk: &Arc<dyn Disk>, path: &Path) -> Result<String, String> {
     for profile in &station.profiles {
         notes += &check_package(disk, profile)?;
     }
-    notes += &prepare::vault_warning(&station).map(|warning| format!("\n  note: {warning}")).unwrap_or_default();
+    notes += &prepare::vault_warning(&station).map(noted).unwrap_or_default();
     let standings = qualify::standings_at(disk.as_ref(), &station.state);
     for (note, is_good) in qualify::standing_notes(&standings, &station) {
         let help = if is_good { "" } else { ": `run` refuses it without --unqualified" };
-        notes += &format!("\n  note: {note}{help}");
+        notes += &noted(&format!("{note}{help}"));
     }
     let slots = counted(station.slots.len() as u64, "slot", "slots");
     let profiles = counted(station.profiles.len() as u64, "profile", "profiles");
@@ -63,11 +63,16 @@ fn check_package(disk: &Arc<dyn Disk>, profile: &config::Profile) -> Result<Stri
     match &profile.package {
         config::PackageSource::Directory(_) => {
             let product = prepare::product(disk, &Arc::new(profile.clone()), Path::new(""))?;
-            let about = |note: &String| format!("\n  note: package of profile {}: {note}", profile.name);
+            let about = |note: &String| noted(&format!("package of profile {}: {note}", profile.name));
             Ok(notes(&product.package).iter().map(about).collect())
         }
         config::PackageSource::Simulated(_) => Ok(String::new()),
     }
+}
+
+/// A line of a verdict, folded.
+fn noted(note: &str) -> String {
+    format!("\n{}", wrapped(&format!("  note: {note}"), 4))
 }
 
 /// What a person should know of a package, a sentence each.

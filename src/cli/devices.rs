@@ -36,6 +36,7 @@ pub(crate) fn run(arguments: &DevicesArguments) -> Status {
 fn attempt(arguments: &DevicesArguments) -> Result<Status, Status> {
     let disk: Arc<dyn Disk> = Arc::new(OsDisk::new());
     let station = start::given_station(disk.as_ref(), arguments.station.as_deref())?;
+    start::named_state(disk.as_ref(), arguments.state.as_deref())?;
     let runtime = start::runtime()?;
     let listing = runtime.block_on(async {
         match &station {

@@ -13,11 +13,11 @@ use super::display::{Display, final_table};
 use super::line::Line;
 use super::projections::Projections;
 use super::run::{Failed, obey_signals, open_ledger};
-use super::{Status, complain, prepare, print, print_json, qualify};
+use super::slot::{self, Absent};
+use super::{Status, backups, complain, prepare, print, print_json, qualify, station_words};
 use crate::config::{HardwareKind, SlotConfig, Station};
 use crate::controller::{Controller, Handle, Parts, Task};
-use crate::domain::text::printable;
-use crate::domain::{BackupRef, BatchId, Fact, FailureCode, RunRecord, Sha256Digest};
+use crate::domain::{BackupRef, BatchId, Fact, FailureCode, RunRecord};
 use crate::hardware::{Bus, DeviceMode};
 use crate::host::{Clock, Disk, OsDisk, Random};
 use crate::ledger::{Entry, Ledger, LedgerError};
@@ -29,8 +29,6 @@ const COMES_LIMIT: Duration = Duration::from_secs(120);
 const LOOK: Duration = Duration::from_secs(1);
 /// How long the controller may do nothing with a module that is there, in station time.
 const IDLE_LIMIT: Duration = Duration::from_secs(120);
-/// Longest name of a slot that is shown, in characters.
-const SHOWN_CHARS: usize = 40;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct HandArguments {
@@ -53,9 +51,10 @@ pub(crate) struct HandArguments {
 pub(crate) struct RestoreArguments {
     #[command(flatten)]
     hand: HandArguments,
-    /// Which backup, by its id of 64 digits; only one of this very module is ever written. Default: its first good one
+    /// Which backup, by the first digits of its id; only one of this very module is ever written. Default: its first
+    /// good one
     #[arg(long, value_name = "ID")]
-    backup: Option<Sha256Digest>,
+    backup: Option<String>,
     /// Flash real hardware although the profile is not qualified; the row says so
     #[arg(long)]
     unqualified: bool,
@@ -63,16 +62,24 @@ pub(crate) struct RestoreArguments {
 
 /// `restore`.
 pub(crate) fn restore(arguments: &RestoreArguments) -> Status {
-    run(&arguments.hand, Task::Restore { backup: arguments.backup }, arguments.unqualified)
+    run(&arguments.hand, Wanted::Restore(arguments.backup.as_deref()), arguments.unqualified)
 }
 
 /// `backup`.
 pub(crate) fn backup(arguments: &HandArguments) -> Status {
     // Nothing is flashed.
-    run(arguments, Task::Backup, true)
+    run(arguments, Wanted::Backup, true)
 }
 
-fn run(arguments: &HandArguments, task: Task, unqualified: bool) -> Status {
+/// What a person wants, as it was typed.
+#[derive(Clone, Copy)]
+enum Wanted<'a> {
+    Backup,
+    /// From the backup whose id begins so, or else the best one.
+    Restore(Option<&'a str>),
+}
+
+fn run(arguments: &HandArguments, wanted: Wanted<'_>, unqualified: bool) -> Status {
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -80,22 +87,34 @@ fn run(arguments: &HandArguments, task: Task, unqualified: bool) -> Status {
             return Status::Stuck;
         }
     };
-    match runtime.block_on(work(arguments, task, unqualified)) {
+    match runtime.block_on(work(arguments, wanted, unqualified)) {
         Ok(status) => status,
         Err(failed) => failed.tell(),
     }
 }
 
-async fn work(arguments: &HandArguments, task: Task, unqualified: bool) -> Result<Status, Failed> {
+async fn work(arguments: &HandArguments, wanted: Wanted<'_>, unqualified: bool) -> Result<Status, Failed> {
     let disk: Arc<dyn Disk> = Arc::new(OsDisk::new());
     let station =
         prepare::station(disk.as_ref(), &arguments.station).map_err(|errors| Failed::Refused(errors.to_string()))?;
-    let slot = slot(&station, &arguments.slot)?;
+    let slot = slot::find(&station, &arguments.slot).map_err(Failed::Refused)?.clone();
     let clock = Clock::scaled(station.time_scale());
     let state = arguments.state.clone().unwrap_or_else(|| station.state.clone());
     let reports = arguments.reports.clone().unwrap_or_else(|| station.reports.clone());
-    disk.create_dir_all(&state)
-        .map_err(|error| Failed::Stuck(format!("{}: {}", state.display(), prepare::no_directory(&error))))?;
+    prepare::place_for(disk.as_ref(), &state, "state").map_err(Failed::Refused)?;
+    prepare::place_for(disk.as_ref(), &reports, "reports").map_err(Failed::Refused)?;
+    let named = station_words(&arguments.station, arguments.state.as_deref());
+    let vault = prepare::vault(&disk, &station, &state);
+    // One that cannot be meant is refused before anything is made or touched.
+    let task = match wanted {
+        Wanted::Backup => Task::Backup,
+        Wanted::Restore(None) => Task::Restore { backup: None },
+        Wanted::Restore(Some(id)) => {
+            let recorded = backups::recorded(disk.as_ref(), &state).map_err(Failed::Stuck)?;
+            Task::Restore { backup: Some(backups::named(&vault, &recorded, id, &named)?.id) }
+        }
+    };
+    prepare::place(disk.as_ref(), &state, "state").map_err(Failed::Stuck)?;
     let mut products = prepare::products(&disk, &station, &state).map_err(Failed::Refused)?;
     let ledger = open_ledger(&disk, &clock, &station, &state).await?;
     let simulated = station.hardware == HardwareKind::Simulated;
@@ -104,10 +123,9 @@ async fn work(arguments: &HandArguments, task: Task, unqualified: bool) -> Resul
         .map_err(Failed::Refused)?;
     let places = (state.as_path(), reports.as_path());
     Projections::open(&disk, &ledger, &station, &products, &clock, places).await.map_err(Failed::Stuck)?;
-    let vault = prepare::vault(&disk, &station, &state);
     vault.prepare().map_err(|error| Failed::Stuck(error.to_string()))?;
     let line = Line::as_left(&station, &clock, &disk, &state).await.map_err(Failed::Stuck)?;
-    if let Err(why) = await_module(line.bus.as_ref(), &clock, &slot, line.carried() > 0).await {
+    if let Err(why) = await_module(line.bus.as_ref(), &clock, &slot, (line.carried() > 0, &named)).await {
         line.stop();
         ledger.close().await;
         return Err(Failed::Stuck(why));
@@ -160,14 +178,6 @@ async fn work(arguments: &HandArguments, task: Task, unqualified: bool) -> Resul
     Ok(status)
 }
 
-fn slot(station: &Station, name: &str) -> Result<SlotConfig, Failed> {
-    station.slots.iter().find(|slot| slot.name.as_str() == name).cloned().ok_or_else(|| {
-        let names: Vec<&str> = station.slots.iter().map(|slot| slot.name.as_str()).collect();
-        let name = printable(name, SHOWN_CHARS);
-        Failed::Refused(format!("error: the station has no slot {name}\nhelp: its slots are {}", names.join(", ")))
-    })
-}
-
 fn batch(clock: &Clock) -> Result<BatchId, Failed> {
     let now = clock.wall().to_string();
     let digits: String = now.chars().take(19).filter(|c| c.is_ascii_digit() || *c == 'T').collect();
@@ -175,16 +185,24 @@ fn batch(clock: &Clock) -> Result<BatchId, Failed> {
 }
 
 /// Waits until a module is in the slot; what is not there at once is waited for only where it may still be starting.
-async fn await_module(bus: &dyn Bus, clock: &Clock, slot: &SlotConfig, may_come: bool) -> Result<(), String> {
+/// `station` is how the station is named on the command line.
+async fn await_module(
+    bus: &dyn Bus,
+    clock: &Clock,
+    slot: &SlotConfig,
+    (may_come, station): (bool, &str),
+) -> Result<(), String> {
     let deadline = clock.deadline(COMES_LIMIT);
     loop {
         let listing = bus.list().await.map_err(|error| error.to_string())?;
         let is_module = |mode| !matches!(mode, DeviceMode::Foreign | DeviceMode::Unconfigured);
-        if listing.devices.iter().any(|device| slot.is_at(&device.key.chain) && is_module(device.mode())) {
+        let here = slot::devices(slot, &listing.devices);
+        if here.iter().any(|device| is_module(device.mode())) {
             return Ok(());
         }
         if !may_come || clock.now() >= deadline {
-            return Err(format!("slot {} is empty", slot.name));
+            let absent = here.first().and_then(|device| Absent::of(device.mode())).unwrap_or(Absent::Empty);
+            return Err(absent.told(&slot.name, station));
         }
         clock.sleep(LOOK).await;
     }

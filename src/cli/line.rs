@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{prepare, reserve};
+use super::{prepare, reserve, start as words};
 use crate::config::{HardwareKind, PowerKind, Station};
 use crate::domain::{ChipId, Fact, Outcome};
 use crate::hardware::usb::{HubPower, Sysfs, UsbBus};
@@ -197,7 +197,8 @@ impl Quiet {
         }
         let was_used = disk.open(&state.join("sim").join("line.json")).is_ok();
         let (disk, lock) = if was_used {
-            let lock = ledger::lock(disk.as_ref(), &state.join("ledger")).map_err(|error| error.to_string())?;
+            let lock = ledger::lock(disk.as_ref(), &state.join("ledger"));
+            let lock = lock.map_err(|error| words::ledger_words(&error))?;
             (Arc::clone(disk), Some(lock))
         } else {
             let nothing: Arc<dyn Disk> = Arc::new(MemoryDisk::new());

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::{Status, complain};
-use crate::host::{Disk, OsDisk};
+use crate::host::{Disk, OsDisk, disk_words};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct ManArguments {
@@ -21,7 +21,7 @@ pub(crate) fn run(arguments: &ManArguments) -> Status {
     match written {
         Ok(()) => Status::Good,
         Err(error) => {
-            complain(format!("error: {}: {error}", arguments.directory.display()));
+            complain(format!("error: {}: {}", arguments.directory.display(), disk_words(&error)));
             Status::Stuck
         }
     }

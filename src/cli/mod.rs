@@ -30,11 +30,13 @@ mod run;
 mod schema;
 mod serve;
 mod sim;
+mod slot;
 mod start;
 pub mod trace;
 mod verify;
 
 use std::io::Write;
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -196,6 +198,39 @@ pub(crate) fn complain(text: impl std::fmt::Display) {
     let _closed_pipe = writeln!(display::Stderr, "{text}");
 }
 
+/// What people read when something is refused, in lines that fit. What is to be typed stays in one piece: a line that
+/// begins with a blank, and what stands between backticks.
+pub(crate) fn folded(text: &str) -> String {
+    /// No blank, and in no text that is shown.
+    const HELD: char = '\u{1}';
+    let hold = |line: &str| -> String {
+        let parts = line.split('`').enumerate();
+        let held = parts
+            .map(|(number, part)| if number % 2 == 1 { part.replace(' ', &HELD.to_string()) } else { part.into() });
+        held.collect::<Vec<String>>().join("`")
+    };
+    let fold = |line: &str| {
+        if line.starts_with(' ') { line.to_owned() } else { wrapped(&hold(line), 2).replace(HELD, " ") }
+    };
+    text.lines().map(fold).collect::<Vec<_>>().join("\n")
+}
+
+/// A path as it is typed into a shell.
+pub(crate) fn typed(path: &Path) -> String {
+    let text = path.display().to_string();
+    let is_plain = |c: char| c.is_alphanumeric() || "/._-+@:,=".contains(c);
+    match !text.is_empty() && text.chars().all(is_plain) {
+        true => text,
+        false => format!("'{}'", text.replace('\'', "'\\''")),
+    }
+}
+
+/// How a station is named on the command line: its file, and the state directory where another one was given.
+pub(crate) fn station_words(station: &Path, state: Option<&Path>) -> String {
+    let state = state.map(|state| format!(" --state {}", typed(state))).unwrap_or_default();
+    format!("{}{state}", typed(station))
+}
+
 /// A number with its noun.
 pub(crate) fn counted(number: u64, one: &str, many: &str) -> String {
     format!("{number} {}", if number == 1 { one } else { many })
@@ -209,4 +244,30 @@ pub(crate) fn print_json(value: &serde_json::Value) {
 /// The definition of the command line, for completions and the man page.
 pub(crate) fn definition() -> clap::Command {
     <Arguments as clap::CommandFactory>::command()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_told_can_be_typed() {
+        assert_eq!(typed(Path::new("state/one-1")), "state/one-1");
+        assert_eq!(typed(Path::new("line 3/it's")), "'line 3/it'\\''s'");
+        assert_eq!(typed(Path::new("")), "''");
+        let (station, state) = (Path::new("stations/one.yaml"), Path::new("my state"));
+        assert_eq!(station_words(station, None), "stations/one.yaml");
+        assert_eq!(station_words(station, Some(state)), "stations/one.yaml --state 'my state'");
+    }
+
+    #[test]
+    fn sentences_are_folded_and_commands_are_not() {
+        let long = "word ".repeat(20);
+        let text = folded(&format!("error: {long}\n    command {long}"));
+        let lines: Vec<&str> = text.lines().collect();
+        assert!(lines.len() == 3 && lines[0].len() <= 80 && lines[1].starts_with("  word"), "{text}");
+        assert!(lines[2].len() > 80, "{text}");
+        let text = folded(&format!("help: {}`one two three four five six` seven", &long[..60]));
+        assert!(text.contains("\n  `one two three four five six` seven"), "{text}");
+    }
 }

@@ -10,7 +10,7 @@ use crate::config::{
 };
 use crate::controller::Product;
 use crate::firmware::{Package, PackageError, PackageKind};
-use crate::host::Disk;
+use crate::host::{Disk, disk_words};
 use crate::protocol::at;
 use crate::sim::{self, FactorySpec, FaultSpec, Flash, OperatorSpec, Pacing, SimSlot, UnitKind};
 use crate::vault::Vault;
@@ -59,7 +59,38 @@ pub(crate) fn no_directory(error: &std::io::Error) -> String {
             "it cannot be made: a file is in the place of a directory".to_owned()
         }
         ErrorKind::PermissionDenied => "it cannot be made: permission denied".to_owned(),
-        _ => format!("it cannot be made: {error}"),
+        _ => format!("it cannot be made: {}", disk_words(error)),
+    }
+}
+
+/// Makes a directory where records are to go. `key` as in [`place_for`].
+///
+/// # Errors
+/// A sentence for people, with the remedy.
+pub(crate) fn place(disk: &dyn Disk, directory: &Path, key: &str) -> Result<(), String> {
+    disk.create_dir_all(directory).map_err(|error| {
+        format!(
+            "{}: {}\nhelp: name a directory that this user may write to with --{key} DIR, or with `{key}` in the station \
+             file",
+            directory.display(),
+            no_directory(&error)
+        )
+    })
+}
+
+/// Whether a directory can be where records are to go: no file is in its place. Makes nothing. `key` is the option, and
+/// the key of the station file, that names it.
+///
+/// # Errors
+/// A sentence for people, with the remedy.
+pub(crate) fn place_for(disk: &dyn Disk, directory: &Path, key: &str) -> Result<(), String> {
+    match disk.list(directory) {
+        Err(error) if error.kind() == ErrorKind::NotADirectory => Err(format!(
+            "error: {}: a file is in the place of a directory\nhelp: name a directory with --{key} DIR, or with `{key}` in \
+             the station file",
+            directory.display()
+        )),
+        _ => Ok(()),
     }
 }
 

@@ -10,14 +10,14 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::display::Records;
-use super::prepare;
+use super::{prepare, report};
 use crate::config::Station;
 use crate::controller::{Handle, Product};
 use crate::domain::{Fact, Outcome, SlotStatus};
 use crate::host::{Clock, Disk};
 use crate::ledger::{Entry, Ledger, LedgerError};
 use crate::metrics::{Metrics, MetricsLabels, ProfileLabels};
-use crate::report::{CsvWriter, Recorded};
+use crate::report::{CsvWriter, Recorded, ReportError};
 use crate::sim::OperatorHandle;
 
 /// Entries taken at once.
@@ -59,8 +59,7 @@ impl Projections {
         places: (&Path, &Path),
     ) -> Result<Self, String> {
         let (state, reports) = places;
-        disk.create_dir_all(reports)
-            .map_err(|error| format!("{}: {}", reports.display(), prepare::no_directory(&error)))?;
+        prepare::place(disk.as_ref(), reports, "reports")?;
         let metrics = Metrics::new(&labels(station, products, clock)).map_err(|error| error.to_string())?;
         metrics.ledger_up(true);
         let mut this = Self {
@@ -80,7 +79,7 @@ impl Projections {
             }
             this.write(entries).await?;
         }
-        this.csv.settle().map_err(|error| error.to_string())?;
+        this.csv.settle().map_err(|error| told(&error, state))?;
         Ok(this)
     }
 
@@ -101,7 +100,7 @@ impl Projections {
         let (csv, result) = written.map_err(|error| format!("the report's writer failed: {error}"))?;
         self.csv = csv;
         self.next += count;
-        result.map_err(|error| error.to_string())
+        result.map_err(|error| told(&error, &self.state))
     }
 
     /// Follows the ledger from here on.
@@ -179,6 +178,14 @@ impl Following {
     pub(crate) async fn finish(self) -> Result<(), String> {
         self.stop.cancel();
         self.task.await.unwrap_or_else(|error| Err(format!("the reports' follower failed: {error}")))
+    }
+}
+
+/// Why a report could not be written, and what to do about it.
+fn told(error: &ReportError, state: &Path) -> String {
+    match error {
+        ReportError::Differs { path, batch, .. } => format!("{error}\n{}", report::instead(batch, state, path)),
+        error => error.to_string(),
     }
 }
 

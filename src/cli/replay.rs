@@ -12,7 +12,7 @@ use crate::controller::{Controller, Handle, Parts, Product};
 use crate::domain::{Fact, FailureCode, Phase, RunId, limits};
 use crate::host::{Clock, Disk, MemoryDisk, OsDisk, Random};
 use crate::ledger::{IndexPlace, Ledger, WriterMode};
-use crate::trace::{Difference, Event, FactsDiffer, Player, Trace, compare};
+use crate::trace::{Difference, Event, FactsDiffer, Player, Trace, TraceError, compare};
 use crate::vault::Vault;
 
 /// Where station files are looked for.
@@ -71,7 +71,12 @@ pub(crate) fn run(arguments: &ReplayArguments) -> Status {
 fn replay_file(arguments: &ReplayArguments) -> Result<Replayed, String> {
     let disk = OsDisk::new();
     let place = arguments.trace.display();
-    let trace = Trace::read(&disk, &arguments.trace).map_err(|error| format!("{place}: {error}"))?;
+    let help = "help: name a trace that `run --trace DIR` wrote into DIR: a file that ends with .jsonl";
+    let trace = Trace::read(&disk, &arguments.trace).map_err(|error| match error {
+        TraceError::Disk { .. } => format!("{error}\n{help}"),
+        TraceError::NoHeader(_) => format!("{place}: {error}\n{help}"),
+        error => format!("{place}: {error}"),
+    })?;
     let station = find_station(&disk, &trace, arguments.station.as_deref())?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build();
     let runtime = runtime.map_err(|error| format!("no runtime: {error}"))?;

@@ -1,10 +1,12 @@
 //! `report`: rebuilt from the ledger.
 
 use std::collections::BTreeSet;
+use std::fmt::Display;
+use std::path::Path;
 use std::sync::Arc;
 
 use super::places::Places;
-use super::{Status, complain};
+use super::{Status, complain, typed};
 use crate::domain::{BatchId, Fact};
 use crate::host::{Disk, OsDisk};
 use crate::ledger::Entry;
@@ -72,6 +74,23 @@ fn csv(arguments: &CsvArguments) -> Result<Vec<u8>, (Status, String)> {
             )))
         }
     }
+}
+
+/// The command that makes a batch's report anew, as a line to be typed.
+pub(super) fn anew(batch: impl Display, state: &Path, report: &Path) -> String {
+    format!("    stationmaster report csv {batch} --state {} > {}\n", typed(state), typed(report))
+}
+
+/// What is done with a report that is not what the ledger says, in lines.
+pub(super) fn instead(batch: impl Display, state: &Path, report: &Path) -> String {
+    let mut kept = report.as_os_str().to_owned();
+    kept.push(".differs");
+    format!(
+        "help: keep the file as evidence under another name, then make it anew:\n    mv {} {}\n{}",
+        typed(report),
+        typed(Path::new(&kept)),
+        anew(batch, state, report)
+    )
 }
 
 fn refused(why: String) -> (Status, String) {

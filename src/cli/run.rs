@@ -11,7 +11,7 @@ use super::crash::{After, CrashDisk};
 use super::display::{Display, final_table};
 use super::line::Line;
 use super::projections::{Audience, Projections};
-use super::{Status, complain, prepare, print, print_json, qualify, signal};
+use super::{Status, complain, folded, prepare, print, print_json, qualify, signal, start};
 use crate::config::{HardwareKind, Station};
 use crate::controller::{Controller, End, Handle, Parts, Product};
 use crate::domain::{BatchId, FailureCode, Phase, RunState};
@@ -114,7 +114,7 @@ impl Failed {
                 Status::Refused
             }
             Self::Stuck(why) => {
-                complain(format!("error: {}", why.trim_end()));
+                complain(folded(&format!("error: {}", why.trim_end())));
                 Status::Stuck
             }
         }
@@ -123,7 +123,7 @@ impl Failed {
 
 impl From<LedgerError> for Failed {
     fn from(error: LedgerError) -> Self {
-        Self::Stuck(format!("the ledger: {error}"))
+        Self::Stuck(format!("the ledger: {}", start::ledger_words(&error)))
     }
 }
 
@@ -162,6 +162,8 @@ fn prepare_run(arguments: &RunArguments, station: Station, purpose: Purpose<'_>)
     let clock = Clock::scaled(station.time_scale());
     let state = arguments.state.clone().unwrap_or_else(|| station.state.clone());
     let reports = arguments.reports.clone().unwrap_or_else(|| station.reports.clone());
+    prepare::place_for(os.as_ref(), &state, "state").map_err(Failed::Refused)?;
+    prepare::place_for(os.as_ref(), &reports, "reports").map_err(Failed::Refused)?;
     let batch = match &arguments.batch {
         Some(batch) => batch.clone(),
         None => {
@@ -176,8 +178,7 @@ fn prepare_run(arguments: &RunArguments, station: Station, purpose: Purpose<'_>)
         (None, Some(lines)) => Arc::new(CrashDisk::new(os, lines, After::Full)),
         (None, None) => os,
     };
-    disk.create_dir_all(&state)
-        .map_err(|error| Failed::Stuck(format!("{}: {}", state.display(), prepare::no_directory(&error))))?;
+    prepare::place(disk.as_ref(), &state, "state").map_err(Failed::Stuck)?;
     let mut products = prepare::products(&disk, &station, &state).map_err(Failed::Refused)?;
     for product in &products {
         for warning in product.package.warnings() {
@@ -207,13 +208,7 @@ pub(super) async fn open_ledger(
     let ledger =
         Ledger::open(Arc::clone(disk), clock.clone(), state.join("ledger"), WriterMode::Thread, IndexPlace::File)
             .await
-            .map_err(|error| {
-                let help = match error {
-                    LedgerError::Disk { .. } => "\nhelp: make room on the disk, or mend it; nothing was begun",
-                    _ => "",
-                };
-                Failed::Stuck(format!("{}: {error}{help}", state.display()))
-            })?;
+            .map_err(|error| Failed::Stuck(format!("{}: {}", state.display(), start::ledger_words(&error))))?;
     let simulated = station.hardware == HardwareKind::Simulated;
     if let Some(seen) = ledger.simulated().await?
         && seen != simulated
@@ -356,10 +351,7 @@ async fn bind(address: &str) -> Result<Option<TcpListener>, Failed> {
         ))
     };
     let wanted: std::net::SocketAddr = address.parse().map_err(|_| refuse("not an address with a port".to_owned()))?;
-    TcpListener::bind(wanted).await.map(Some).map_err(|error| match error.kind() {
-        std::io::ErrorKind::AddrInUse => refuse("another program listens there".to_owned()),
-        _ => refuse(error.to_string()),
-    })
+    TcpListener::bind(wanted).await.map(Some).map_err(|error| refuse(start::listen_words(&error)))
 }
 
 fn serve(listener: TcpListener, metrics: Arc<Metrics>, ledger: Ledger) -> Result<Server, Failed> {

@@ -7,10 +7,10 @@ use clap::builder::{PossibleValue, PossibleValuesParser};
 
 use super::attach::{self, AttachArguments};
 use super::serve::{self, ServeArguments};
-use super::{Status, complain, print};
+use super::{Status, complain, folded, print};
 use crate::host::{Disk, OsDisk};
 use crate::sim::models::MODELS;
-use crate::sim::package::{self, PackageSpec, VARIANTS};
+use crate::sim::package::{self, PackageError, PackageSpec, VARIANTS};
 
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum SimCommand {
@@ -63,6 +63,25 @@ pub(crate) fn run(command: &SimCommand) -> Status {
     }
 }
 
+fn remedy(error: &PackageError, completes: bool) -> &'static str {
+    match error {
+        PackageError::NotAPackage { .. } | PackageError::Disk { .. } if completes => {
+            "--complete names a package's directory, with md5.txt and update/firehose/; --out a directory that is not \
+             there yet, in one that this user may write to"
+        }
+        PackageError::NotAPackage { .. } | PackageError::Disk { .. } => {
+            "--out names a directory that is not there yet, in one that this user may write to"
+        }
+        PackageError::Revision => {
+            "give it as a module of that model reports it: --revision EG25GGBR07A08M2G_30.006.30.006"
+        }
+        PackageError::Megabytes { .. } => "give --megabytes as many as fit, or leave it out",
+        PackageError::Model(_) | PackageError::Variant(_) => {
+            "`stationmaster sim package --help` names those that there are"
+        }
+    }
+}
+
 fn package(arguments: &PackageArguments) -> Status {
     let disk: Arc<dyn Disk> = Arc::new(OsDisk::new());
     if disk.list(&arguments.out).is_ok_and(|entries| !entries.is_empty()) {
@@ -92,7 +111,7 @@ fn package(arguments: &PackageArguments) -> Status {
             Status::Good
         }
         Err(error) => {
-            complain(format!("error: {error}"));
+            complain(folded(&format!("error: {error}\nhelp: {}", remedy(&error, arguments.complete.is_some()))));
             Status::Refused
         }
     }

@@ -1,7 +1,7 @@
 //! `verify`: the ledger's chain, and the reports against it.
 
 use std::fmt::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::places::{Found, Places};
@@ -71,10 +71,19 @@ fn check(arguments: &VerifyArguments) -> Result<Vec<Verdict>, String> {
     arguments.places.find(disk.as_ref())?.into_iter().map(check).collect()
 }
 
+/// What makes a report what the ledger says.
+fn remedy(place: &Path, file: &FileVerdict) -> String {
+    match &file.state {
+        FileState::Equal | FileState::Short { .. } => String::new(),
+        FileState::Missing => format!("help: make it anew:\n{}", super::report::anew(&file.batch, place, &file.path)),
+        FileState::Differs { .. } => super::report::instead(&file.batch, place, &file.path),
+    }
+}
+
 fn state(file: &FileVerdict) -> String {
     match &file.state {
         FileState::Equal => "equal to the ledger".to_owned(),
-        FileState::Missing => "MISSING; `stationmaster report csv` makes it anew".to_owned(),
+        FileState::Missing => "MISSING".to_owned(),
         FileState::Short { line } => format!("INCOMPLETE from line {line} on; the next run completes it"),
         FileState::Differs { line, expected, found } => {
             format!("DIFFERS in line {line}\n  the ledger says {expected}\n  the file says   {found}")
@@ -84,15 +93,15 @@ fn state(file: &FileVerdict) -> String {
 
 fn words(verdict: &Verdict) -> String {
     let Verdict { state: place, ledger, files } = verdict;
-    let place = place.join("ledger");
-    let place = place.display();
+    let ledger_at = place.join("ledger");
+    let ledger_at = ledger_at.display();
     let mut text = String::new();
     match &ledger.difference {
         None => {
             let head = ledger.head.map_or_else(|| "none".to_owned(), |head| head.to_string());
             let _infallible = writeln!(
                 text,
-                "{place}: unaltered, {}; {}, {} finished, {} to be resumed\n  head {head}",
+                "{ledger_at}: unaltered, {}; {}, {} finished, {} to be resumed\n  head {head}",
                 counted(ledger.entries, "entry", "entries"),
                 counted(ledger.runs, "run", "runs"),
                 ledger.finished,
@@ -102,7 +111,7 @@ fn words(verdict: &Verdict) -> String {
         Some(difference) => {
             let _infallible = writeln!(
                 text,
-                "{place}: BROKEN in {}, line {}: {}\n  unaltered before that: {}\nhelp: restore the file from a copy; \
+                "{ledger_at}: BROKEN in {}, line {}: {}\n  unaltered before that: {}\nhelp: restore the file from a copy; \
                  nothing in it can be believed from that line on",
                 difference.segment,
                 difference.line,
@@ -114,6 +123,7 @@ fn words(verdict: &Verdict) -> String {
     for file in files {
         let _infallible =
             writeln!(text, "{}: {}, {}", file.path.display(), counted(file.rows, "row", "rows"), state(file));
+        text += &remedy(place, file);
     }
     text
 }

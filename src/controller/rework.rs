@@ -5,6 +5,7 @@
 //! backup, what it has was saved and the ledger knows whose IMEI must come out of it; and the flash, without which none
 //! of this is proven. A module that has lost its EFS and has none of these is lost, and is told so.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::backup::vault_failure;
@@ -23,7 +24,7 @@ use crate::domain::{
 use crate::hardware::DeviceRecord;
 use crate::protocol::at::Final;
 use crate::protocol::sahara::ChipInfo;
-use crate::vault::{VaultError, Verdict as Worth};
+use crate::vault::{Fault, Held, Vault, VaultError, Verdict as Worth};
 
 /// A module in download mode that said who it is.
 type Asked = (DeviceRecord, ChipInfo);
@@ -65,7 +66,7 @@ impl Work {
             }
             (Condition::EfsLost, None) => match self.floor.ledger.imei_of(info.chip).await? {
                 Some(imei) => self.take_own_copy((device, family), &info, product, (diagnosis, imei)).await?,
-                None => return Err(no_backup(&diagnosis).into()),
+                None => return Err(self.lost_for_good(&diagnosis, info.chip).await?.into()),
             },
             (_, own) => {
                 self.claim(&info, product).await?;
@@ -94,9 +95,13 @@ impl Work {
         self.admit_to(&product, true).await?;
         let (device, info) = self.ask_chip(device, family, asked, &product).await?;
         let backup = match wanted {
-            None => self.best_backup(info.chip).await?.ok_or_else(|| {
-                Failure::new(FailureCode::BackupMissing, format!("there is no good backup of chip {}", info.chip))
-            })?,
+            None => match self.best_backup(info.chip).await? {
+                Some(best) => best,
+                None => {
+                    let (_, why) = self.why_no_backup(info.chip).await?;
+                    return Err(Failure::new(FailureCode::BackupMissing, why).into());
+                }
+            },
             Some(id) => self.named_backup(id, info.chip).await?,
         };
         self.say(format!("restored by hand from backup {}", backup.id.short()));
@@ -210,14 +215,49 @@ impl Work {
         Ok(found.map_err(vault_failure)?)
     }
 
+    /// Why a chip has no backup that a repair may use, for QA; whether there is any at all.
+    async fn why_no_backup(&self, chip: ChipId) -> Result<(bool, String), RunError> {
+        let recorded = self.floor.ledger.backups_of(chip).await?;
+        let vault = std::sync::Arc::clone(&self.floor.vault);
+        let search = move || why_none(&vault, chip, &recorded);
+        let reasons = tokio::task::spawn_blocking(search)
+            .await
+            .map_err(|error| Failure::new(FailureCode::Internal, error.to_string()))?
+            .map_err(vault_failure)?;
+        Ok(if reasons.is_empty() {
+            (false, format!("no backup of chip {chip} was ever made or taken in at this station"))
+        } else {
+            (true, format!("chip {chip} has no backup that can be restored: {}", reasons.join("; ")))
+        })
+    }
+
+    /// The end of a module that has lost its EFS, and of which nothing is known.
+    async fn lost_for_good(&self, diagnosis: &Diagnosis, chip: ChipId) -> Result<Failure, RunError> {
+        let detail = match self.why_no_backup(chip).await? {
+            (false, _) => format!("{diagnosis}; this station has no backup of it and never knew its IMEI"),
+            (true, why) => format!("{diagnosis}; {why}; this station never knew its IMEI"),
+        };
+        Ok(Failure::new(FailureCode::EfsLostNoBackup, detail))
+    }
+
     /// The backup with that id, which must be a good one of this chip, whatever a person says.
     pub(super) async fn named_backup(&self, id: Sha256Digest, chip: ChipId) -> Result<BackupRef, RunError> {
         let vault = std::sync::Arc::clone(&self.floor.vault);
+        let missing = match self.floor.ledger.backups_of(chip).await?.contains(&id) {
+            true => format!("it is recorded, but its file is missing in {}", vault.directory_of(chip).display()),
+            false => "no backup of that id was ever made or taken in of this chip".to_owned(),
+        };
         let search = move || {
-            let entry = vault.list()?.into_iter().find(|entry| entry.id == id);
-            let own = entry.as_ref().filter(|entry| entry.chip == chip);
-            let verdict = own.map(|own| vault.judge(own)).transpose()?;
-            Ok::<_, VaultError>((entry, verdict))
+            let entries: Vec<_> = vault.list()?.into_iter().filter(|entry| entry.id == id).collect();
+            let mut verdict = None;
+            // The same content may be there twice: of a module that was ill and was well later, or damaged once.
+            for own in entries.iter().filter(|entry| entry.chip == chip) {
+                match vault.judge(own)? {
+                    good @ Worth::Good(_) => return Ok((entries.into_iter().next(), Some(good))),
+                    other => verdict = verdict.or(Some(other)),
+                }
+            }
+            Ok::<_, VaultError>((entries.into_iter().next(), verdict))
         };
         let (entry, verdict) = tokio::task::spawn_blocking(search)
             .await
@@ -226,14 +266,14 @@ impl Work {
         let refused =
             |code: FailureCode, why: String| Err(Failure::new(code, format!("backup {}: {why}", id.short())).into());
         match (entry, verdict) {
-            (None, _) => refused(FailureCode::BackupMissing, "it is not in the vault".to_owned()),
+            (None, _) => refused(FailureCode::BackupMissing, missing),
             (Some(entry), None) => Err(donor(id, entry.chip, chip).into()),
             (_, Some(Worth::Good(backup))) => Ok(backup),
             (_, Some(Worth::Suspect(backup))) => {
                 let why = backup.suspect.unwrap_or_default();
                 refused(FailureCode::BackupInvalid, format!("the module was not well when it was taken: {why}"))
             }
-            (_, Some(Worth::Damaged(why))) => refused(FailureCode::BackupInvalid, why),
+            (_, Some(Worth::Damaged(faults))) => refused(FailureCode::BackupInvalid, told(&faults)),
         }
     }
 
@@ -365,7 +405,7 @@ impl Work {
         }
         if now.imei != Some(imei) || !is_well(checks, &known, &now) {
             let detail = format!(
-                "there is no backup, and with the module's own second copy it is {} with +CFUN: {}; it was {imei}",
+                "there is no backup that can be restored, and with the module's own second copy it is {} with +CFUN: {}; it was {imei}",
                 now.imei_text,
                 now.cfun.map_or_else(|| "?".to_owned(), |cfun| cfun.to_string()),
             );
@@ -470,7 +510,33 @@ fn is_well(checks: &Checks, before: &Identity, now: &Identity) -> bool {
     super::diagnose::evidence(checks, Some(before), now).condition(checks.cfun).is_none()
 }
 
-fn no_backup(diagnosis: &Diagnosis) -> Failure {
-    let detail = format!("{diagnosis}; this station has no backup of it and never knew its IMEI");
-    Failure::new(FailureCode::EfsLostNoBackup, detail)
+/// What keeps each backup of a chip from being used, where none can be. Empty where there is none.
+fn why_none(vault: &Vault, chip: ChipId, recorded: &BTreeSet<Sha256Digest>) -> Result<Vec<String>, VaultError> {
+    let mut reasons = Vec::new();
+    let mut gone = recorded.clone();
+    for Held { entry, .. } in vault.backups_of(chip)? {
+        gone.remove(&entry.id);
+        let why = match vault.judge(&entry)? {
+            Worth::Damaged(faults) => told(&faults),
+            Worth::Suspect(backup) => {
+                format!("the module was not well when it was taken: {}", backup.suspect.unwrap_or_default())
+            }
+            Worth::Good(_) => "it is not in the ledger of this station, and must be imported".to_owned(),
+        };
+        reasons.push(format!("backup {}: {why}", entry.id.short()));
+    }
+    let directory = vault.directory_of(chip);
+    for id in gone {
+        let mut why = format!("backup {}: its file is missing in {}", id.short(), directory.display());
+        // Who reads this may put it back.
+        if let Some((copy, _)) = vault.any_place(chip, id)?.into_iter().find(|(_, fault)| fault.is_none()) {
+            why += &format!(", its copy {} is good", copy.display());
+        }
+        reasons.push(why);
+    }
+    Ok(reasons)
+}
+
+fn told(faults: &[Fault]) -> String {
+    faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }

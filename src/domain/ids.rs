@@ -31,6 +31,9 @@ pub enum IdError {
         /// What was being read.
         what: &'static str,
     },
+    /// Not a chip id.
+    #[error("a chip id has 16 hexadecimal digits, `-`, and 8 more")]
+    Chip,
 }
 
 macro_rules! names {
@@ -140,7 +143,7 @@ impl FromStr for ChipId {
     type Err = IdError;
 
     fn from_str(text: &str) -> Result<Self, IdError> {
-        let error = IdError::Format { what: "chip id" };
+        let error = IdError::Chip;
         let (hw_id, serial) = text.split_once('-').ok_or(error.clone())?;
         if hw_id.len() != 16 || serial.len() != 8 || !text.is_ascii() || text.contains('+') {
             return Err(error);

@@ -14,11 +14,11 @@ use super::error::{PackageError, PackageProblem as Problem};
 use super::package::Image;
 use crate::domain::Sha256Digest;
 use crate::domain::limits::{
-    DEVICE_TEXT_CHARS_MAX, PACKAGE_DEPTH_MAX, PACKAGE_FILES_MAX, PACKAGE_IMAGE_BYTES_MAX, PACKAGE_PATH_BYTES_MAX,
-    PACKAGE_READ_BYTES, PACKAGE_TEXT_BYTES_MAX,
+    PACKAGE_DEPTH_MAX, PACKAGE_FILES_MAX, PACKAGE_IMAGE_BYTES_MAX, PACKAGE_PATH_BYTES_MAX, PACKAGE_READ_BYTES,
+    PACKAGE_TEXT_BYTES_MAX,
 };
 use crate::domain::text::printable;
-use crate::host::{Disk, EntryKind, ReadAt};
+use crate::host::{Disk, EntryKind, ReadAt, disk_words};
 
 /// Name of the check list.
 pub(super) const CHECK_LIST: &str = "md5.txt";
@@ -47,7 +47,7 @@ pub(super) fn shown(name: &str) -> String {
 }
 
 fn disk_error(place: &str, io: &std::io::Error) -> PackageError {
-    error(place, Problem::Disk(printable(&io.to_string(), DEVICE_TEXT_CHARS_MAX)))
+    error(place, Problem::Disk(disk_words(io)))
 }
 
 impl<'a> Shelf<'a> {

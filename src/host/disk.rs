@@ -8,6 +8,9 @@ use std::fmt::Debug;
 use std::io;
 use std::path::Path;
 
+use crate::domain::limits;
+use crate::domain::text::printable;
+
 /// What a directory entry is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum EntryKind {
@@ -95,6 +98,24 @@ pub enum Hold {
     Shared,
     /// Everybody else.
     Alone,
+}
+
+/// What the disk said, as a clause for people: the common cases in words that do not depend on the system.
+#[must_use]
+pub fn disk_words(error: &io::Error) -> String {
+    let words = match error.kind() {
+        io::ErrorKind::NotFound => "there is no such file or directory",
+        io::ErrorKind::PermissionDenied => "this user may not do that (permission denied)",
+        io::ErrorKind::AlreadyExists => "there is something of that name already",
+        io::ErrorKind::NotADirectory => "there is a file where a directory must be",
+        io::ErrorKind::IsADirectory => "it is a directory, not a file",
+        io::ErrorKind::DirectoryNotEmpty => "the directory is not empty",
+        io::ErrorKind::StorageFull => "the disk is full",
+        io::ErrorKind::QuotaExceeded => "this user may not fill the disk any further (quota)",
+        io::ErrorKind::ReadOnlyFilesystem => "the disk is mounted read-only",
+        _ => return printable(&error.to_string(), limits::DEVICE_TEXT_CHARS_MAX),
+    };
+    words.to_owned()
 }
 
 /// A disk.

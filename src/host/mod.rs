@@ -12,7 +12,7 @@ mod os_disk;
 mod random;
 
 pub use clock::{Clock, Elapsed};
-pub use disk::{AppendFile, Disk, Entry, EntryKind, Hold, LockGuard, ReadAt, WriteAt};
+pub use disk::{AppendFile, Disk, Entry, EntryKind, Hold, LockGuard, ReadAt, WriteAt, disk_words};
 pub use memory_disk::{Call, FailKind, MemoryDisk};
 pub use os_disk::OsDisk;
 pub use random::{Random, Veil};

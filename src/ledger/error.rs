@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::domain::FailureCode;
+use crate::host::disk_words;
 
 use super::index;
 
@@ -18,7 +19,7 @@ pub enum LedgerError {
         path: PathBuf,
     },
     /// The disk refused.
-    #[error("{}: {source}", path.display())]
+    #[error("{}: {}", path.display(), disk_words(source))]
     Disk {
         /// What was being read or written.
         path: PathBuf,

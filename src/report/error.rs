@@ -3,13 +3,14 @@
 use std::io;
 use std::path::PathBuf;
 
+use crate::host::disk_words;
+
 /// A report cannot be written, or is not what the ledger says.
 #[derive(Debug, thiserror::Error)]
 pub enum ReportError {
     /// The file holds something else than the ledger. It is never overwritten unasked: it may be the evidence.
     #[error(
-        "{}:{line}: the report differs from the ledger\n  in the file:   {found}\n  in the ledger: {expected}\n\
-         Keep the file as evidence under another name, then write it anew: stationmaster report csv {batch}",
+        "{}:{line}: the report differs from the ledger\n  in the file:   {found}\n  in the ledger: {expected}",
         path.display()
     )]
     Differs {
@@ -25,7 +26,9 @@ pub enum ReportError {
         found: String,
     },
     /// The disk refused.
-    #[error("{}: the report cannot be read or written ({source}); the ledger has every record", path.display())]
+    #[error(
+        "{}: the report cannot be read or written ({}); the ledger has every record", path.display(), disk_words(source)
+    )]
     Disk {
         /// The file or directory.
         path: PathBuf,

@@ -3,12 +3,13 @@
 use std::path::{Path, PathBuf};
 
 use crate::domain::limits;
+use crate::host::disk_words;
 
 /// Why a trace cannot be read or replayed.
 #[derive(Debug, thiserror::Error)]
 pub enum TraceError {
     /// Of the disk.
-    #[error("{path}: {error}")]
+    #[error("{}: {}", path.display(), disk_words(error))]
     Disk {
         /// The file.
         path: PathBuf,

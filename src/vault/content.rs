@@ -311,7 +311,7 @@ struct Hashing<R> {
 
 impl<R: Read> Hashing<R> {
     fn fill(&mut self, buffer: &mut [u8]) -> Result<(), ReadError> {
-        self.inner.read_exact(buffer).map_err(|error| ReadError::through(error, "it cannot be unpacked"))?;
+        self.inner.read_exact(buffer).map_err(|error| ReadError::through(error, "unpacking"))?;
         self.hasher.update(buffer);
         Ok(())
     }

@@ -5,12 +5,13 @@ use std::path::{Path, PathBuf};
 
 use super::section::ReadError;
 use crate::domain::{FailureCode, Sha256Digest};
+use crate::host::disk_words;
 
 /// Why a backup was not stored, or not given out.
 #[derive(Debug, thiserror::Error)]
 pub enum VaultError {
     /// The disk refused.
-    #[error("{}: {source}", path.display())]
+    #[error("{}: {}", path.display(), disk_words(source))]
     Disk {
         /// What was being read or written.
         path: PathBuf,
@@ -50,15 +51,62 @@ pub enum VaultError {
         reason: String,
     },
     /// A stored file is not what was stored.
-    #[error("backup {id}: {reason}; restore the file {} from a copy", path.display())]
+    #[error("backup {id}: {fault}; {}", fault.remedy())]
     Damaged {
         /// The backup.
         id: Sha256Digest,
-        /// Its file.
-        path: PathBuf,
-        /// What is wrong with it.
-        reason: String,
+        /// Its file, and what is wrong with it.
+        fault: Fault,
     },
+}
+
+/// What is wrong with one file of a backup.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Fault {
+    /// The file.
+    pub path: PathBuf,
+    /// What helps against it.
+    pub damage: Damage,
+    /// What is wrong, as a clause.
+    pub reason: String,
+}
+
+/// What kind of fault a file has: it decides what helps.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Damage {
+    /// It is not there.
+    Missing,
+    /// None of the keys at hand opens it.
+    OtherKey,
+    /// It is not what was stored.
+    Content,
+}
+
+impl std::fmt::Display for Fault {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {}", self.path.display(), self.reason)
+    }
+}
+
+impl Fault {
+    const fn remedy(&self) -> &'static str {
+        match self.damage {
+            Damage::Missing | Damage::Content => "restore the file from a copy",
+            Damage::OtherKey => "put back the key that it is sealed to",
+        }
+    }
+
+    fn of(path: &Path, error: ReadError) -> Result<Self, io::Error> {
+        let (damage, reason) = match error {
+            ReadError::Disk(source) => return Err(source),
+            ReadError::Missing => (Damage::Missing, "its file is missing".to_owned()),
+            ReadError::OtherKey => {
+                (Damage::OtherKey, "it is sealed to another key, or its head was altered".to_owned())
+            }
+            ReadError::Damaged(reason) => (Damage::Content, reason),
+        };
+        Ok(Self { path: path.to_owned(), damage, reason })
+    }
 }
 
 impl VaultError {
@@ -67,9 +115,9 @@ impl VaultError {
     }
 
     pub(super) fn of_file(id: Sha256Digest, path: &Path, error: ReadError) -> Self {
-        match error {
-            ReadError::Disk(source) => Self::disk(path, source),
-            ReadError::Damaged(reason) => Self::Damaged { id, path: path.to_owned(), reason },
+        match Fault::of(path, error) {
+            Ok(fault) => Self::Damaged { id, fault },
+            Err(source) => Self::disk(path, source),
         }
     }
 

@@ -119,7 +119,7 @@ pub(super) fn read(
     let buffered = io::BufReader::with_capacity(READ_BYTES, section);
     let mut decoder = zstd::stream::read::Decoder::with_buffer(buffered)?.single_frame();
     decoder.window_log_max(super::seal::WINDOW_LOG)?;
-    let broken = |error: io::Error| ReadError::through(error, "its pages cannot be unpacked");
+    let broken = |error: io::Error| ReadError::through(error, "unpacking its pages");
     let mut page = vec![0; usize::try_from(index.geometry.page_bytes).unwrap_or_default()];
     let mut pages = Pages::new(index.geometry);
     for part in &index.parts {

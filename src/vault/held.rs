@@ -1,21 +1,23 @@
 //! Which backups of a chip there are, what each is worth, and which of them a repair may use.
 
 use std::io::ErrorKind;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::content::{self, Content};
 use super::seal::{self, Label};
 use super::section::ReadError;
-use super::{Vault, VaultEntry, VaultError, first_form};
+use super::{Fault, Vault, VaultEntry, VaultError, first_form};
 use crate::domain::{BackupKind, BackupRef, ChipId, Imei, Sha256Digest};
+use crate::host::ReadAt;
 
 /// A backup that lies in the vault.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Held {
     /// Its file.
     pub entry: VaultEntry,
-    /// What its beginning says, which was unsealed and not verified; why that cannot be read, as a clause.
-    pub about: Result<About, String>,
+    /// What its beginning says, which was unsealed and not verified; what is wrong with its file in every place where that
+    /// cannot be read.
+    pub about: Result<About, Vec<Fault>>,
 }
 
 /// What the beginning of a backup says.
@@ -36,8 +38,8 @@ pub enum Verdict {
     Good(BackupRef),
     /// It is what was read, but the module was not well.
     Suspect(BackupRef),
-    /// It is not what was stored, or cannot be opened: why, as a clause.
-    Damaged(String),
+    /// It is not what was stored, or cannot be opened: what is wrong with its file, in every place.
+    Damaged(Vec<Fault>),
 }
 
 impl Vault {
@@ -47,26 +49,18 @@ impl Vault {
     /// Those that were stored before backups were sealed come first, in no order: the ledger knows theirs.
     ///
     /// # Errors
-    /// Of the disk.
+    /// [`VaultError::Key`] where there is no key to open any with; of the disk.
     pub fn backups_of(&self, chip: ChipId) -> Result<Vec<Held>, VaultError> {
-        let look = |entry: VaultEntry| {
-            let about = match self.look(&entry) {
-                Err(VaultError::Disk { path, source }) => return Err(VaultError::Disk { path, source }),
-                Err(VaultError::Damaged { reason, .. }) => Err(reason),
-                Err(error) => Err(error.to_string()),
-                Ok(about) => Ok(about),
-            };
-            Ok(Held { entry, about })
-        };
+        let look = |entry: VaultEntry| self.look(&entry).map(|about| Held { entry, about });
         self.entries_of(chip)?.into_iter().map(look).collect()
     }
 
     /// Reads a backup to its end, and its copy where the first one is damaged. Blocks.
     ///
     /// # Errors
-    /// Of the disk.
+    /// [`VaultError::Key`] where there is no key to open it with; of the disk.
     pub fn judge(&self, entry: &VaultEntry) -> Result<Verdict, VaultError> {
-        let mut damaged = None;
+        let mut faults = Vec::new();
         for path in self.places_of_entry(entry) {
             match self.read_file(&path, entry.chip, entry.id, |_, _| {}) {
                 Ok((content, label)) => {
@@ -76,11 +70,41 @@ impl Vault {
                         None => Verdict::Good(backup),
                     });
                 }
-                Err(VaultError::Damaged { reason, .. }) => damaged = damaged.or(Some(reason)),
+                Err(VaultError::Damaged { fault, .. }) => faults.push(fault),
                 Err(error) => return Err(error),
             }
         }
-        Ok(Verdict::Damaged(damaged.unwrap_or_default()))
+        Ok(Verdict::Damaged(faults))
+    }
+
+    /// The file of a backup in every place, the vault's own first, each read to its end: what is wrong with it. Blocks.
+    ///
+    /// # Errors
+    /// As [`Vault::judge`].
+    pub fn every_place(&self, entry: &VaultEntry) -> Result<Vec<(PathBuf, Option<Fault>)>, VaultError> {
+        self.examine_all(entry.chip, entry.id, self.places_of_entry(entry))
+    }
+
+    /// The same of a backup of which only the name is known: the files that there are of it, in whichever place. Blocks.
+    ///
+    /// # Errors
+    /// As [`Vault::judge`].
+    pub fn any_place(&self, chip: ChipId, id: Sha256Digest) -> Result<Vec<(PathBuf, Option<Fault>)>, VaultError> {
+        self.examine_all(chip, id, self.places_of(chip, id)?)
+    }
+
+    fn examine_all(
+        &self,
+        chip: ChipId,
+        id: Sha256Digest,
+        paths: Vec<PathBuf>,
+    ) -> Result<Vec<(PathBuf, Option<Fault>)>, VaultError> {
+        let examine = |path: PathBuf| match self.read_file(&path, chip, id, |_, _| {}) {
+            Ok(_) => Ok((path, None)),
+            Err(VaultError::Damaged { fault, .. }) => Ok((path, Some(fault))),
+            Err(error) => Err(error),
+        };
+        paths.into_iter().map(examine).collect()
     }
 
     /// The backup of that kind which a repair of the chip may use: the first good one. It was taken before any later
@@ -112,17 +136,22 @@ impl Vault {
     }
 
     /// The beginning of a backup, of its copy where the first file is damaged.
-    fn look(&self, entry: &VaultEntry) -> Result<About, VaultError> {
-        match self.look_at(entry, &self.entry_path(entry)) {
-            Err(error @ VaultError::Damaged { .. }) => {
-                self.copy_path(entry).and_then(|copy| self.look_at(entry, &copy).ok()).ok_or(error)
+    fn look(&self, entry: &VaultEntry) -> Result<Result<About, Vec<Fault>>, VaultError> {
+        let mut faults = Vec::new();
+        for path in self.places_of_entry(entry) {
+            match self.look_at(entry, &path) {
+                Ok(about) => return Ok(Ok(about)),
+                Err(VaultError::Damaged { fault, .. }) => faults.push(fault),
+                Err(error) if faults.is_empty() => return Err(error),
+                // The disk of the second place may not be there today.
+                Err(error) => tracing::debug!(%error, "a copy cannot be read"),
             }
-            other => other,
         }
+        Ok(Err(faults))
     }
 
     fn look_at(&self, entry: &VaultEntry, path: &Path) -> Result<About, VaultError> {
-        let file = self.disk.open(path).map_err(|error| VaultError::disk(path, error))?;
+        let file = self.open_file(path, entry.id)?;
         let identities = self.opening(path)?;
         let read = || -> Result<About, ReadError> {
             let (kind, chip, imei, label) = if let Some(identities) = &identities {
@@ -139,6 +168,13 @@ impl Vault {
             Ok(About { kind, imei, label })
         };
         read().map_err(|error| VaultError::of_file(entry.id, path, error))
+    }
+
+    fn open_file(&self, path: &Path, id: Sha256Digest) -> Result<Box<dyn ReadAt>, VaultError> {
+        self.disk.open(path).map_err(|error| match error.kind() {
+            ErrorKind::NotFound => VaultError::of_file(id, path, ReadError::Missing),
+            _ => VaultError::disk(path, error),
+        })
     }
 
     /// Reads one file to its end and verifies all of it, its owner and its name.
@@ -165,12 +201,7 @@ impl Vault {
         take: impl FnMut(usize, &[u8]),
     ) -> Result<(Content, Option<Label>), VaultError> {
         let id = name.unwrap_or_else(|| Sha256Digest::from_bytes([0; 32]));
-        let file = match self.disk.open(path) {
-            Err(error) if error.kind() == ErrorKind::NotFound => {
-                return Err(VaultError::of_file(id, path, ReadError::damaged("its file is missing")));
-            }
-            other => other.map_err(|error| VaultError::disk(path, error))?,
-        };
+        let file = self.open_file(path, id)?;
         let identities = self.opening(path)?;
         let read = || -> Result<(Content, Option<Label>), ReadError> {
             let (content, label) = if let Some(identities) = &identities {

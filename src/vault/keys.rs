@@ -134,9 +134,11 @@ impl KeyRing {
             return Ok(identity.clone());
         }
         if !may_make()? {
-            let reason = "it is missing, and the vault holds backups that only it can open; put it back from a copy, \
-                          or restore the vault with the recovery key"
-                .to_owned();
+            let reason =
+                "it is missing, and the vault holds backups that only it can open; put it back from a copy of \
+                          the state directory, or move the vault away and take it in again with the recovery key: \
+                          `stationmaster backups import STATION DIR --identity FILE --from WHO`"
+                    .to_owned();
             return Err(VaultError::Key { path: self.path.clone(), reason });
         }
         let identity = Identity::generate();

@@ -48,7 +48,7 @@ impl Making {
         content: impl FnOnce(Sealing) -> io::Result<ContentWriter<Sealing>>,
     ) -> Result<Self, VaultError> {
         let recipients = vault.recipients()?;
-        let directory = vault.chip_directory(chip);
+        let directory = vault.directory_of(chip);
         let disk = &vault.disk;
         disk.create_dir_all(&directory).map_err(|error| VaultError::disk(&directory, error))?;
         vault.sweep(&directory)?;

@@ -31,7 +31,7 @@ use crate::domain::{BackupRef, BadBlocks, ChipId, Geometry, Imei, PageRange, Sha
 use crate::host::{Disk, EntryKind};
 
 pub use copy::CopyState;
-pub use error::VaultError;
+pub use error::{Damage, Fault, VaultError};
 pub use held::{About, Held, Verdict};
 pub use keys::{PublicKey, SecretKeys};
 pub use plausible::{efs_digest, plausible};
@@ -42,6 +42,7 @@ pub use xqcn::XqcnDraft;
 
 use content::Content;
 use keys::KeyRing;
+use section::ReadError;
 
 /// How the name of a file in the making begins.
 const TEMPORARY_PREFIX: &str = "incoming-";
@@ -313,19 +314,18 @@ impl Vault {
                 Err(error) => first_error = first_error.or(Some(error)),
             }
         }
-        Err(first_error.unwrap_or_else(|| VaultError::Damaged {
-            id: backup.id,
-            path: self.chip_directory(backup.chip),
-            reason: "its file is missing".to_owned(),
-        }))
+        Err(first_error
+            .unwrap_or_else(|| VaultError::of_file(backup.id, &self.directory_of(backup.chip), ReadError::Missing)))
     }
 
-    fn chip_directory(&self, chip: ChipId) -> PathBuf {
+    /// Where the files of a chip's backups are.
+    #[must_use]
+    pub fn directory_of(&self, chip: ChipId) -> PathBuf {
         self.directory.join(chip.to_string())
     }
 
     fn entry_path(&self, entry: &VaultEntry) -> PathBuf {
-        self.chip_directory(entry.chip).join(entry.name())
+        self.directory_of(entry.chip).join(entry.name())
     }
 
     /// A name for a new backup.
@@ -355,8 +355,8 @@ impl Vault {
                         return Ok(Some((entry, content.reference(suspect))));
                     }
                 }
-                Err(VaultError::Damaged { reason, .. }) => {
-                    tracing::warn!(%reason, path = %path.display(), "a backup is damaged");
+                Err(VaultError::Damaged { fault, .. }) => {
+                    tracing::warn!(%fault, "a backup is damaged");
                 }
                 Err(error) => return Err(error),
             }
@@ -397,7 +397,9 @@ impl Vault {
         }
         let identities = self.keys.opening(&*self.disk)?;
         if identities.is_empty() {
-            let reason = "it is missing; put it back from a copy, or read with the recovery key".to_owned();
+            let reason = "it is missing; put it back from a copy of the state directory, or give the recovery key: \
+                          `--identity FILE`"
+                .to_owned();
             return Err(VaultError::Key { path: self.keys.path().to_owned(), reason });
         }
         Ok(Some(identities))
@@ -422,5 +424,5 @@ fn as_recorded(content: Content, backup: &BackupRef, path: &Path) -> Result<Cont
     } else {
         format!("it belongs to chip {} with IMEI {}", found.chip, found.imei)
     };
-    Err(VaultError::Damaged { id: backup.id, path: path.to_owned(), reason })
+    Err(VaultError::of_file(backup.id, path, ReadError::Damaged(reason)))
 }

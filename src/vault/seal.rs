@@ -27,6 +27,8 @@ pub(super) const WINDOW_LOG: u32 = 16;
 const CHUNK_BYTES: usize = 64 * 1024;
 /// What a frame begins with that a zstd decoder passes over.
 const SKIPPABLE: [u8; 4] = 0x184d_2a50_u32.to_le_bytes();
+/// What an age file begins with.
+const HEAD_START: &[u8] = b"age-encryption.org/";
 /// What the last line of the head of an age file begins with.
 const HEAD_END: &[u8] = b"\n--- ";
 /// Most bytes of a sealed file: incompressible content, with what the layers add.
@@ -145,7 +147,7 @@ pub(super) fn open<'a>(
     let identities = identities.iter().map(|identity| identity as &dyn age::Identity);
     let mut reader = BufReader::with_capacity(CHUNK_BYTES, decryptor.decrypt(identities).map_err(closed)?);
     let mut start = [0; 8];
-    let broken = |error| ReadError::through(error, "its seal is broken");
+    let broken = |error| ReadError::through(error, "opening its seal");
     reader.read_exact(&mut start).map_err(broken)?;
     let (magic, length) = start.split_at(4);
     let length = u32::from_le_bytes(length.try_into().map_err(|_| ReadError::damaged("it is cut off"))?);
@@ -165,24 +167,33 @@ fn check_head(file: &dyn ReadAt, bytes: u64) -> Result<(), ReadError> {
     let length = usize::try_from(bytes.min(limits::SEAL_HEAD_BYTES_MAX)).unwrap_or(usize::MAX);
     let mut start = vec![0; length];
     file.read_exact_at(&mut start, 0)?;
-    match start.windows(HEAD_END.len()).any(|window| window == HEAD_END) {
-        true => Ok(()),
-        false => Err(ReadError::damaged("it is no sealed backup, or its head is too long")),
+    if start.windows(HEAD_END.len()).any(|window| window == HEAD_END) {
+        return Ok(());
     }
+    Err(ReadError::damaged(match bytes {
+        0 => "it is empty",
+        _ if !start.starts_with(HEAD_START) => "it is no sealed backup: it does not begin like one",
+        _ if bytes < limits::SEAL_HEAD_BYTES_MAX => "it is cut off in its head",
+        _ => "its head is longer than that of a backup",
+    }))
 }
 
 fn closed(error: DecryptError) -> ReadError {
     match error {
-        DecryptError::Io(error) => ReadError::through(error, "its seal is broken"),
-        DecryptError::NoMatchingKeys => ReadError::damaged("it is sealed to another key"),
-        other => ReadError::Damaged(format!("its seal is broken: {other}")),
+        DecryptError::Io(error) => ReadError::through(error, "opening its seal"),
+        DecryptError::NoMatchingKeys => ReadError::OtherKey,
+        DecryptError::UnknownFormat => ReadError::damaged("it is no sealed backup"),
+        other => {
+            tracing::debug!(error = %other, "the head of a sealed file is damaged");
+            ReadError::damaged("its head was altered")
+        }
     }
 }
 
 impl Unsealing<'_> {
     /// After the last byte of the content: whether nothing follows, in any layer.
     pub(super) fn finish(mut self) -> Result<(), ReadError> {
-        let broken = |error| ReadError::through(error, "its seal is broken");
+        let broken = |error| ReadError::through(error, "opening its seal");
         if self.decoder.read(&mut [0]).map_err(broken)? != 0 {
             return Err(ReadError::damaged("something stands behind its content"));
         }

@@ -15,6 +15,10 @@ const READ_BYTES: usize = 64 * 1024;
 pub(super) enum ReadError {
     /// The disk refused.
     Disk(io::Error),
+    /// There is no such file.
+    Missing,
+    /// None of the keys at hand opens it.
+    OtherKey,
     /// What is wrong with the file, as a clause.
     Damaged(String),
 }
@@ -24,11 +28,18 @@ impl ReadError {
         Self::Damaged(reason.into())
     }
 
-    /// What a failure means that came up through the layers over a [`Section`]: those of the disk are marked.
+    /// What a failure means that came up through the layers over a [`Section`]: those of the disk are marked. What the
+    /// layers say themselves is for the log. A seal over the last part of a file cannot tell a missing end from another one.
     pub(super) fn through(error: io::Error, doing: &str) -> Self {
         match error.downcast::<DiskRefused>() {
             Ok(DiskRefused(error)) => Self::Disk(error),
-            Err(error) => Self::Damaged(format!("{doing}: {error}")),
+            Err(error) => {
+                tracing::debug!(%error, doing, "a stored file is damaged");
+                Self::damaged(match error.kind() {
+                    io::ErrorKind::UnexpectedEof => "it is cut off",
+                    _ => "it was altered or cut off",
+                })
+            }
         }
     }
 }
@@ -93,7 +104,7 @@ pub(super) fn digest(
     let mut section = Section::new(file, 0, bytes);
     let mut buffer = vec![0; READ_BYTES];
     loop {
-        match section.read(&mut buffer).map_err(|error| ReadError::through(error, "it cannot be read"))? {
+        match section.read(&mut buffer).map_err(|error| ReadError::through(error, "reading"))? {
             0 => return Ok(Sha256Digest::finish(hasher)),
             length => {
                 hasher.update(&buffer[..length]);

@@ -176,7 +176,7 @@ fn copy_content(
     let mut left = seal::FILE_BYTES_MAX;
     loop {
         let read = reader.read(&mut buffer);
-        let length = read.map_err(|error| CopyError::Source(ReadError::through(error, "it cannot be unpacked")))?;
+        let length = read.map_err(|error| CopyError::Source(ReadError::through(error, "unpacking")))?;
         left = left.checked_sub(length as u64).ok_or_else(|| CopyError::Source(ReadError::damaged("it never ends")))?;
         match length {
             0 => return reader.finish().map_err(CopyError::Source),

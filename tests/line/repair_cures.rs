@@ -244,3 +244,44 @@ async fn a_backup_without_bad_blocks_does_not_stand_before_one_that_can_be_resto
     assert_eq!(record.code, Some(FailureCode::RestoreBadBlocks), "{record:#?}");
     assert!(record.detail.contains("before bad blocks were noted"), "{}", record.detail);
 }
+
+#[tokio::test(start_paused = true)]
+async fn why_no_backup_can_be_restored_is_said_with_the_file() {
+    let line = bench(REWORK, "").await;
+    let unit = put_in(&line, UNIT, KINDS[1], "A1");
+    let chip = unit.identity().chip;
+    let by_hand = |backup| Task::Restore { backup };
+    let none = run_for(&line, "NONE", by_hand(None), Box::new(|_, _, _| {})).await;
+    assert_eq!(none.code, Some(FailureCode::BackupMissing), "{none:#?}");
+    assert_eq!(none.detail, format!("no backup of chip {chip} was ever made or taken in at this station"));
+
+    let first = run(&line, "FIRST").await;
+    let (stored, _) = done(&line.entries(), &first);
+    let id = stored[0].id;
+    let path = directory(&unit).join(format!("0001-{id}.smb.age"));
+    let whole = line.disk.read(&path, 1 << 24).expect("its backup");
+    out_and_in(&line, &unit, "A1", UnitTruth::lose_efs);
+
+    line.disk.replace(&path, &whole[..100], false).expect("cut off");
+    let record = run_for(&line, "DAMAGED", by_hand(None), Box::new(|_, _, _| {})).await;
+    assert_eq!(record.code, Some(FailureCode::BackupMissing), "{record:#?}");
+    let damaged = format!("backup {}: {}: it is cut off in its head", id.short(), path.display());
+    assert!(record.detail.contains(&damaged), "{}", record.detail);
+    let record = run_for(&line, "NAMED", by_hand(Some(id)), Box::new(|_, _, _| {})).await;
+    assert_eq!(record.code, Some(FailureCode::BackupInvalid), "{record:#?}");
+    assert!(record.detail.contains(&damaged), "{}", record.detail);
+
+    line.disk.remove(&path).expect("there");
+    let gone = format!("its file is missing in {}", directory(&unit).display());
+    for (batch, wanted) in [("GONE", None), ("NAMED-GONE", Some(id))] {
+        let record = run_for(&line, batch, by_hand(wanted), Box::new(|_, _, _| {})).await;
+        assert_eq!(record.code, Some(FailureCode::BackupMissing), "{record:#?}");
+        assert!(record.detail.contains(&gone), "{}", record.detail);
+    }
+    assert!(!was_touched(&unit));
+
+    // Once the file is put back, as the detail says, the unit is cured.
+    line.disk.replace(&path, &whole, false).expect("put back");
+    let record = run_for(&line, "BACK", by_hand(Some(id)), Box::new(|_, _, _| {})).await;
+    assert_eq!(end(&record), REPAIRED, "{record:#?}");
+}

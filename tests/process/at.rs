@@ -46,7 +46,9 @@ fn a_module_that_is_in_a_slot_answers_and_the_exit_status_says_how() {
 
     let ran = place.run(&format!("at A2 AT+CGSN {STATION}"));
     assert_eq!(ran.status, Some(3), "{}", ran.out);
-    assert_eq!((ran.out.as_str(), ran.err.as_str()), ("", "error: slot A2 is empty\n"));
+    let help =
+        "help: put the module in; `stationmaster devices stations/demo.yaml` shows which\n  slots are occupied\n";
+    assert_eq!((ran.out.as_str(), ran.err), ("", format!("error: slot A2 is empty\n{help}")));
 
     let ran = place.run(&format!("at Z9 AT+CGSN {STATION}"));
     assert_eq!((ran.status, ran.out.as_str()), (Some(2), ""));

@@ -41,6 +41,18 @@ fn station_that_worked() -> (Place, PathBuf) {
     (place, file)
 }
 
+/// The one file in `stick/`.
+fn exported_file(place: &Place) -> PathBuf {
+    let entry = std::fs::read_dir(place.path("stick")).expect("a directory").next().expect("a file");
+    entry.expect("an entry").path()
+}
+
+/// The public half of the key in the safe.
+fn public_of(place: &Place) -> String {
+    let text = place.read("safe/recovery.key");
+    text.trim().parse::<age::x25519::Identity>().expect("a key").to_public().to_string()
+}
+
 fn good(ran: &Ran) {
     assert_eq!(ran.status, Some(0), "{}{}", ran.out, ran.err);
 }
@@ -63,6 +75,7 @@ fn a_backup_goes_from_one_station_to_another() {
     assert_eq!((&row["recorded"], &row["for_repair"], &row["sealed"]), (&true.into(), &true.into(), &true.into()));
     let (chip, id) = (row["chip"].as_str().expect("text"), row["id"].as_str().expect("text"));
     let imei = row["imei"].as_str().expect("text");
+    assert_eq!(row["faults"], Value::Array(Vec::new()));
     for (filter, rows) in
         [(format!("--chip {chip}"), 1), (format!("--imei {imei}"), 1), ("--imei 490154203237518".into(), 0)]
     {
@@ -78,7 +91,26 @@ fn a_backup_goes_from_one_station_to_another() {
     assert_eq!(place.run("backups key stations/two.yaml").out, key.out, "it is made once");
     let export = format!("backups export stations/one.yaml --chip {chip} --to {} --out stick", key.out.trim());
     good(&place.run(&export));
-    assert_eq!(place.run(&export).status, Some(1), "nothing is overwritten");
+    let exported = std::fs::read(exported_file(&place)).expect("there");
+    let again = place.run(&export);
+    assert_eq!((again.status, again.out.as_str()), (Some(2), ""), "nothing is overwritten: {}", again.err);
+    assert!(again.err.contains("nothing is overwritten") && again.err.contains("\nhelp: name "), "{}", again.err);
+    assert_eq!(std::fs::read(exported_file(&place)).expect("there"), exported);
+    let one = format!("backups export stations/one.yaml --backup {} --to {} --out", &id[..8], key.out.trim());
+    let before = place.everything();
+    for (out, why) in [("no/where/one.smb.age", "no/where"), ("stations/one.yaml", ".smb.age")] {
+        let refused = place.run(&format!("{one} {out}"));
+        assert_eq!((refused.status, refused.out.as_str()), (Some(2), ""), "{}", refused.err);
+        assert!(refused.err.contains(why) && refused.err.contains("\nhelp: "), "{}", refused.err);
+    }
+    let refused = place.run(&format!("{export}/{}", exported_file(&place).file_name().expect("a name").display()));
+    assert_eq!(refused.status, Some(2), "{}", refused.err);
+    assert!(
+        refused.err.contains("cannot be made") && refused.err.contains("\nhelp: name a directory"),
+        "{}",
+        refused.err
+    );
+    assert_eq!(place.everything(), before);
     let refused = place.run("backups import stations/one.yaml stick --from somebody");
     assert_eq!(refused.status, Some(2), "it is sealed to the other station: {}", refused.out);
 
@@ -130,9 +162,18 @@ fn damage_is_named_and_a_lost_key_is_replaced_from_the_safe() {
     let mut altered = bytes.clone();
     altered[500] ^= 1;
     std::fs::write(&file, &altered).expect("writable");
+    let shown = file.strip_prefix(place.path("")).expect("below").display().to_string();
+    let id = shown.rsplit('-').next().expect("an id")[..8].to_owned();
+    for line in ["backups verify stations/one.yaml", &format!("backups show stations/one.yaml {id}")] {
+        let ran = place.run(line);
+        assert_eq!(ran.status, Some(1), "{}", ran.out);
+        assert!(ran.out.contains(&format!("{shown}:\n        it was altered or cut off\n")), "{}", ran.out);
+        assert!(ran.out.contains("stationmaster backups import stations/one.yaml FILE --from WHO"), "{}", ran.out);
+    }
     let ran = place.run("backups verify stations/one.yaml");
-    assert_eq!(ran.status, Some(1), "{}", ran.out);
     assert!(ran.out.contains("1 damaged"), "{}", ran.out);
+    let rows = list(&place, "backups list stations/one.yaml --verify --json");
+    assert_eq!(rows[0]["faults"][0]["file"], shown.as_str(), "{rows:?}");
     let ran = place.run("backups export stations/one.yaml --all --out stick");
     assert_eq!(ran.status, Some(1), "{}", ran.out);
     let ran = place.run(&format!("backups import stations/two.yaml {} --from one", file.display()));
@@ -140,13 +181,25 @@ fn damage_is_named_and_a_lost_key_is_replaced_from_the_safe() {
     std::fs::remove_file(&file).expect("removed");
     let ran = place.run("backups verify stations/one.yaml");
     assert_eq!((ran.status, ran.out.contains("MISSING")), (Some(1), true), "{}", ran.out);
+    assert!(ran.out.contains("\nhelp: ") && ran.out.contains("and has no file in state/one/vault/"), "{}", ran.out);
     std::fs::write(&file, &bytes).expect("writable");
     good(&place.run("backups verify stations/one.yaml"));
 
     std::fs::remove_file(place.path("state/one/vault.key")).expect("removed");
     let ran = place.run("run stations/one.yaml --batch LOT-1 --units 2 --listen off");
     assert_eq!(ran.status, Some(3), "{}{}", ran.out, ran.err);
-    assert!(ran.err.contains("only it can open"), "{}", ran.err);
+    assert!(ran.err.contains("state/one/vault.key: it is missing"), "{}", ran.err);
+    let export = format!("backups export stations/one.yaml --all --out stick --to {}", public_of(&place));
+    for line in ["list stations/one.yaml", "verify stations/one.yaml", &format!("show stations/one.yaml {id}")]
+        .map(|line| format!("backups {line}"))
+        .iter()
+        .chain([&export])
+    {
+        let ran = place.run(line);
+        assert_eq!((ran.status, ran.out.as_str()), (Some(3), ""), "{line}: {}", ran.err);
+        assert!(ran.err.contains("state/one/vault.key: it is missing"), "{line}: {}", ran.err);
+        assert!(ran.err.contains("`--identity FILE`"), "{line}: {}", ran.err);
+    }
     good(&place.run("backups list stations/one.yaml --verify --identity safe/recovery.key"));
     std::fs::rename(place.path("state/one/vault"), place.path("state/one/vault.lost")).expect("renamed");
     good(&place.run("backups import stations/one.yaml state/one/vault.lost --identity safe/recovery.key --from safe"));
@@ -158,6 +211,15 @@ fn damage_is_named_and_a_lost_key_is_replaced_from_the_safe() {
 fn what_cannot_be_done_is_said() {
     let place = Place::new();
     place.write("stations/one.yaml", STATION.replace("vault:\n  recovery: RECOVERY\n", ""));
+    place.write("README.md", "no backup\n");
+    place.write("stick/README.md", "no backup\n");
+    place.write("cut/empty.smb.age", "");
+    place.write("cut/text.smb.age", "no backup\n");
+    let key = age::x25519::Identity::generate();
+    {
+        use age::secrecy::ExposeSecret;
+        place.write("recovery.key", format!("{}\n", key.to_string().expose_secret()));
+    }
     let mut transcript = Transcript::of(&place);
     for (line, status) in [
         ("backups list stations/one.yaml", 0),
@@ -167,11 +229,21 @@ fn what_cannot_be_done_is_said() {
         ("backups list stations/none.yaml", 2),
         ("backups list stations/one.yaml --chip nonsense", 2),
         ("backups list stations/one.yaml --identity stations/one.yaml", 2),
+        ("backups list stations/one.yaml --identity nokey", 2),
+        ("backups list stations/one.yaml --identity stations", 2),
+        ("backups list stations/one.yaml --state nowhere", 2),
+        ("backups list stations/one.yaml --state README.md", 2),
+        ("backups show stations/one.yaml 1234567", 2),
+        ("backups show stations/one.yaml 1234567x", 2),
         ("backups export stations/one.yaml --out stick", 2),
         ("backups export stations/one.yaml --all --out stick", 2),
         ("backups export stations/one.yaml --all --out stick --to age1nonsense", 2),
         ("backups import stations/one.yaml stick --from one", 2),
         ("backups import stations/one.yaml stations --from one", 2),
+        ("backups import stations/one.yaml nowhere --from one", 2),
+        ("backups import stations/one.yaml README.md --from one", 2),
+        ("backups import stations/one.yaml cut --from one --identity recovery.key", 2),
+        ("backups import stations/one.yaml cut --from=", 2),
         ("backups import stations/one.yaml stations", 2),
     ] {
         let ran = transcript.run(line);

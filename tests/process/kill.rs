@@ -220,8 +220,8 @@ fn a_second_controller_on_the_same_state_is_refused_and_does_not_disturb() {
     assert_eq!(second.status, Some(3), "{}", second.err);
     assert_eq!(
         second.err,
-        "error: state/small: another controller works on this state directory (state/small/ledger/ledger.lock is \
-         locked); stop it, or choose another directory\n"
+        "error: state/small: another controller works on this state directory\n  (state/small/ledger/ledger.lock is \
+         locked); stop it, or choose another\n  directory\n"
     );
     let looked = place.run("devices stations/small.yaml");
     assert_eq!(looked.status, Some(3), "looking would start the modules a second time: {}{}", looked.out, looked.err);

@@ -56,9 +56,10 @@ fn a_package_of_texts_is_completed_flashed_and_passes() {
     assert_eq!((checked.status, checked.out.as_str(), checked.err.as_str()), (Some(0), checked.out.as_str(), ""));
     let notes: Vec<&str> = checked.out.lines().collect();
     assert_eq!(notes[0], "stations/eg25.yaml: a good station with 1 slot and 1 profile");
-    let untouched = "  note: package of profile on-disk: what belongs to the unit is untouched: EFS2, sys_rev, RAWDATA";
-    assert_eq!(notes[1], untouched);
-    assert!(notes[2].contains("its document's order is fatal"), "{notes:?}");
+    let untouched = "  note: package of profile on-disk: what belongs to the unit is untouched: EFS2,";
+    assert_eq!(notes[1..3], [untouched, "    sys_rev, RAWDATA"]);
+    assert!(notes[3].contains("its document's order is fatal"), "{notes:?}");
+    assert!(notes.iter().all(|line| line.chars().count() <= 80), "{notes:?}");
     let ran = place.run("run stations/eg25.yaml --batch UPDATE --units 1 --listen off");
     assert_eq!(ran.status, Some(0), "{}{}", ran.out, ran.err);
     let report = place.read("reports/UPDATE.csv");

@@ -72,13 +72,26 @@ fn an_edited_report_and_an_edited_ledger_are_found_and_stop_the_station() {
 }
 
 #[test]
-fn places_that_cannot_hold_records_stop_the_station() {
+fn places_that_cannot_hold_records_are_refused_before_anything_is_touched() {
     let place = Place::new();
     place.write("stations/one.yaml", STATION);
     place.write("a-file", "not a directory");
+    let before = place.everything();
     let mut transcript = Transcript::of(&place);
-    assert_eq!(transcript.run(&format!("{RUN} --state a-file/state")).status, Some(3));
-    assert_eq!(transcript.run(&format!("{RUN} --reports a-file/reports")).status, Some(3));
+    for line in [
+        format!("{RUN} --state a-file/state"),
+        format!("{RUN} --reports a-file/reports"),
+        "backup stations/one.yaml A1 --state a-file".to_owned(),
+        "restore stations/one.yaml A1 --reports a-file".to_owned(),
+        "at A1 ATI --station stations/one.yaml --state a-file".to_owned(),
+        "at A1 ATI --station stations/one.yaml --state nowhere".to_owned(),
+        "devices stations/one.yaml --state nowhere".to_owned(),
+        "map stations/one.yaml --state a-file".to_owned(),
+        "sim serve stations/one.yaml --pty ports --state a-file".to_owned(),
+    ] {
+        assert_eq!(transcript.run(&line).status, Some(2), "{line}");
+    }
+    assert_eq!(place.everything(), before);
     transcript.assert("places");
 }
 

@@ -8,7 +8,8 @@ use proptest::prelude::*;
 use stationmaster::domain::{BackupKind, BackupRef, FailureCode, PageRange, Sha256Digest, XqcnCounts};
 use stationmaster::host::{Disk, FailKind, MemoryDisk};
 use stationmaster::vault::{
-    BackupDraft, CopyState, PublicKey, SecretKeys, Vault, VaultEntry, VaultError, Verdict, XqcnDraft, efs_digest,
+    BackupDraft, CopyState, Damage, PublicKey, SecretKeys, Vault, VaultEntry, VaultError, Verdict, XqcnDraft,
+    efs_digest,
 };
 
 use crate::{
@@ -102,6 +103,9 @@ fn a_backup_opens_with_its_keys_only() {
     assert!(error.to_string().contains("only it can open"), "{error}");
     assert!(vault(&disk).prepare().is_err());
     assert!(vault(&disk).load(&stored).is_err());
+    // What nobody can open is not called damaged.
+    let error = vault(&disk).backups_of(CHIP).expect_err("no key");
+    assert!(matches!(error, VaultError::Key { .. }) && error.to_string().contains("--identity FILE"), "{error}");
     assert_equal(&vault(&disk).with_keys(secret.clone()), &stored, &draft(good_efs()));
 
     // A vault of which all is lost but the files: taken in anew, with the key from the safe.
@@ -124,7 +128,8 @@ fn a_backup_counts_when_its_copy_is_durable() {
     let both = vault(&disk).with_copy(COPY.into());
     let stored = both.store(draft(good_efs())).expect("stored");
     let copy = Path::new(COPY).join(CHIP.to_string()).join(format!("0001-{}.smb.age", stored.id));
-    assert_eq!(disk.read(&copy, 1 << 20).expect("there"), disk.read(&file(&stored), 1 << 20).expect("there"));
+    let good = disk.read(&copy, 1 << 20).expect("there");
+    assert_eq!(good, disk.read(&file(&stored), 1 << 20).expect("there"));
     let [entry]: [VaultEntry; 1] = both.list().expect("listed").try_into().expect("one");
     assert_eq!(both.copy_state(&entry).expect("read"), Some(CopyState::Equal));
 
@@ -133,8 +138,19 @@ fn a_backup_counts_when_its_copy_is_durable() {
     assert_equal(&both, &stored, &draft(good_efs()));
     assert_eq!(best(&both, &[&stored]), Some(stored.id));
     assert_eq!(both.copy_state(&entry).expect("read"), Some(CopyState::Differs));
+    let places = both.every_place(&entry).expect("read");
+    let [(own, Some(fault)), (second, None)] = &places[..] else { panic!("{places:?}") };
+    assert_eq!((own, second, fault.damage), (&file(&stored), &copy, Damage::Content));
+    disk.tamper(&copy, |bytes| bytes.truncate(90)).expect("there");
+    let Verdict::Damaged(faults) = both.judge(&entry).expect("read") else { panic!("both are damaged") };
+    let [own, second] = &faults[..] else { panic!("{faults:?}") };
+    assert_eq!((&own.path, own.reason.as_str()), (&file(&stored), "it was altered or cut off"));
+    assert_eq!((&second.path, second.reason.as_str()), (&copy, "it is cut off in its head"));
+    assert_eq!(both.backups_of(CHIP).expect("listed")[0].about.as_ref().err(), Some(&faults));
+    disk.replace(&copy, &good, false).expect("put back");
     disk.remove(&file(&stored)).expect("removed");
     assert_equal(&both, &stored, &draft(good_efs()));
+    assert_eq!(both.any_place(CHIP, stored.id).expect("read"), [(copy.clone(), None)]);
     disk.remove(&copy).expect("removed");
     assert!(assert_damaged(both.check(&stored)).contains("missing"));
 }

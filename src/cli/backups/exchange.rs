@@ -1,13 +1,14 @@
 //! `backups export`, `import` and `key`.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use super::{Opened, Place, Selection, open, refused, stuck};
-use crate::cli::{Status, complain, counted, print, start};
+use super::{Opened, Place, Selection, open, open_filled, refused, stuck};
+use crate::cli::{Status, complain, counted, folded, prepare, print, start};
 use crate::config::HardwareKind;
 use crate::domain::text::printable;
 use crate::domain::{Fact, limits};
-use crate::host::{Clock, Disk, EntryKind};
+use crate::host::{Clock, Disk, EntryKind, disk_words};
 use crate::ledger::{self, IndexPlace, Ledger, LedgerError, WriterMode};
 use crate::vault::{PublicKey, VaultEntry, VaultError};
 
@@ -65,39 +66,96 @@ fn public_key(text: &str) -> Result<PublicKey, String> {
 }
 
 pub(super) fn export(arguments: &ExportArguments) -> Result<Status, Status> {
-    let opened = open(&arguments.place)?;
+    let opened = open_filled(&arguments.place)?;
     let to = recipients(arguments, &opened)?;
     let entries = match &arguments.backup {
         Some(prefix) => vec![opened.by_id(prefix)?],
         None => opened.entries(&arguments.selection)?,
     };
     if entries.is_empty() {
-        return Err(refused("there is no such backup\nhelp: `stationmaster backups list` shows them"));
+        let help = format!("`stationmaster backups list {}` shows those that are there", opened.named);
+        return Err(refused(format!("there is no such backup\nhelp: {help}")));
     }
-    let disk = opened.disk.as_ref();
-    let into = arguments.backup.is_none() || disk.list(&arguments.out).is_ok();
-    let name = |path: &Path| path.to_string_lossy().ends_with(SUFFIX);
-    if into {
-        let made = disk.create_dir_all(&arguments.out);
-        made.map_err(|error| refused(format!("{}: {error}", arguments.out.display())))?;
-    } else if !name(&arguments.out) {
-        return Err(refused(format!("the name of an exported file ends with {SUFFIX}")));
-    }
+    let paths = targets(opened.disk.as_ref(), arguments, &entries).map_err(refused)?;
     let mut status = Status::Good;
-    for entry in &entries {
-        let path = if into { arguments.out.join(file_name(entry)) } else { arguments.out.clone() };
+    for (entry, path) in entries.iter().zip(paths) {
         match opened.vault.export(entry, &to, &path) {
             Ok(backup) => print(&format!("{}: backup {}\n", path.display(), backup.id.short())),
+            Err(error @ (VaultError::Key { .. } | VaultError::Disk { .. })) => return Err(stuck(error)),
             Err(error) => {
-                complain(format!("error: backup {} of chip {}: {error}", entry.id.short(), entry.chip));
+                // Damage names its backup itself.
+                let which = match error {
+                    VaultError::Damaged { .. } => String::new(),
+                    _ => format!("backup {} of chip {}: ", entry.id.short(), entry.chip),
+                };
+                complain(folded(&format!("error: {which}{error}")));
                 status = Status::NotAllGood;
             }
         }
     }
+    if status != Status::Good {
+        let verify = format!("`stationmaster backups verify {}`", opened.named);
+        let others = if entries.len() > 1 { "the others are exported; " } else { "" };
+        complain(folded(&format!("help: {others}{verify} says more of what is damaged")));
+    }
     Ok(status)
 }
 
+/// The files that are to be written, of which none may be there yet; their directory is, or is made now.
+fn targets(disk: &dyn Disk, arguments: &ExportArguments, entries: &[VaultEntry]) -> Result<Vec<PathBuf>, String> {
+    let out = &arguments.out;
+    let listed = disk.list(out);
+    let paths: Vec<PathBuf> = if arguments.backup.is_none() || listed.is_ok() {
+        disk.create_dir_all(out).map_err(|error| {
+            let why = prepare::no_directory(&error);
+            format!(
+                "--out {}: {why}\nhelp: name a directory that this user may write to, or one that can be made",
+                out.display()
+            )
+        })?;
+        entries.iter().map(|entry| out.join(file_name(entry))).collect()
+    } else if out.to_string_lossy().ends_with(SUFFIX) {
+        vec![out.clone()]
+    } else {
+        return Err(format!(
+            "--out {}: this is no directory, and the name of an exported file ends with {SUFFIX}\nhelp: name a directory \
+             that is there, or a new file with that ending",
+            out.display()
+        ));
+    };
+    for path in &paths {
+        match disk.open(path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            _ => {
+                return Err(format!(
+                    "--out {}: it is there, and nothing is overwritten\nhelp: name {}, or move that one away",
+                    path.display(),
+                    if *path == *out { "a new file" } else { "another directory" }
+                ));
+            }
+        }
+    }
+    // Before the first one is made: whether there can be any.
+    if let Some(first) = paths.first() {
+        disk.try_write(first).map_err(|error| {
+            let directory = first.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+            format!(
+                "--out {}: it cannot be made in the directory {}: {}\nhelp: make the directory first, or name one that \
+                 this user may write to",
+                first.display(),
+                directory.display(),
+                disk_words(&error)
+            )
+        })?;
+    }
+    Ok(paths)
+}
+
 fn recipients(arguments: &ExportArguments, opened: &Opened) -> Result<Vec<PublicKey>, Status> {
+    if arguments.to.len() > limits::SEAL_RECIPIENTS_MAX {
+        let most = limits::SEAL_RECIPIENTS_MAX;
+        return Err(refused(format!("--to was given more than {most} times\nhelp: export to fewer keys at a time")));
+    }
     if !arguments.to.is_empty() {
         return Ok(arguments.to.clone());
     }
@@ -114,10 +172,16 @@ fn file_name(entry: &VaultEntry) -> String {
     format!("{}-{:04}-{}{SUFFIX}", entry.chip, entry.number, entry.id.short())
 }
 
+/// How files that are taken in are told from others.
+const NAMES: &str = "(its name would end with .smb.age, or .smb)";
+/// What may be taken in.
+const HELP: &str = "\nhelp: name files that `stationmaster backups export` wrote, or a directory of such";
+
 /// The files that are meant, in an order in which the older backup of a chip comes first.
 fn files(disk: &dyn Disk, paths: &[PathBuf]) -> Result<Vec<PathBuf>, String> {
     fn below(disk: &dyn Disk, directory: &Path, depth: usize, found: &mut Vec<PathBuf>) -> Result<(), String> {
-        let entries = disk.list(directory).map_err(|error| format!("{}: {error}", directory.display()))?;
+        let entries =
+            disk.list(directory).map_err(|error| format!("{}: {}", directory.display(), disk_words(&error)))?;
         for entry in entries {
             let path = directory.join(&entry.name);
             match entry.kind {
@@ -134,15 +198,19 @@ fn files(disk: &dyn Disk, paths: &[PathBuf]) -> Result<Vec<PathBuf>, String> {
     let mut found = Vec::new();
     for path in paths {
         let before = found.len();
-        match disk.list(path) {
-            Ok(_) => below(disk, path, 1, &mut found)?,
-            Err(_) if SUFFIXES.iter().any(|suffix| path.to_string_lossy().ends_with(suffix)) => {
-                found.push(path.clone());
+        let shown = path.display();
+        let is_named = SUFFIXES.iter().any(|suffix| path.to_string_lossy().ends_with(suffix));
+        match (disk.list(path), disk.open(path)) {
+            (Ok(_), _) => below(disk, path, 1, &mut found)?,
+            (Err(_), Ok(_)) if is_named => found.push(path.clone()),
+            (Err(_), Ok(_)) => return Err(format!("{shown}: this is no exported backup {NAMES}{HELP}")),
+            (Err(error), Err(_)) if error.kind() != ErrorKind::NotADirectory => {
+                return Err(format!("{shown}: {}{HELP}", disk_words(&error)));
             }
-            Err(_) => {}
+            (Err(_), Err(error)) => return Err(format!("{shown}: {}{HELP}", disk_words(&error))),
         }
         if found.len() == before {
-            return Err(format!("{}: no file or directory with backups ({SUFFIX})", path.display()));
+            return Err(format!("{shown}: there is no exported backup in this directory {NAMES}{HELP}"));
         }
     }
     Ok(found)
@@ -151,7 +219,8 @@ fn files(disk: &dyn Disk, paths: &[PathBuf]) -> Result<Vec<PathBuf>, String> {
 pub(super) fn import(arguments: &ImportArguments) -> Result<Status, Status> {
     let given_by = printable(&arguments.from, limits::DEVICE_TEXT_CHARS_MAX);
     if given_by.trim().is_empty() {
-        return Err(refused("--from says who gave the backups, for the record"));
+        let help = "name a station or a person: --from \"line3, J. Doe\"";
+        return Err(refused(format!("--from says who gave the backups, for the record, and is empty\nhelp: {help}")));
     }
     let opened = open(&arguments.place)?;
     let files = files(opened.disk.as_ref(), &arguments.files).map_err(refused)?;
@@ -167,18 +236,20 @@ async fn take_in(opened: &Opened, files: &[PathBuf], given_by: &str) -> Result<S
         if let Err(error) = opened.vault.examine(path) {
             // Whose backup it is nobody knows as long as it cannot be read.
             let why = match error {
-                VaultError::Damaged { reason, .. } => reason,
-                other => other.to_string(),
+                VaultError::Damaged { fault, .. } => fault.to_string(),
+                error @ VaultError::Disk { .. } => error.to_string(),
+                other => format!("{}: {other}", path.display()),
             };
-            complain(format!("error: {}: {why}", path.display()));
+            complain(folded(&format!("error: {why}")));
             is_good = false;
         }
     }
     if !is_good {
-        complain(
-            "help: nothing was taken in; a file that is sealed to another key needs --identity,\nor is exported again \
-             --to the key that `backups key` prints here",
-        );
+        complain(folded(&format!(
+            "help: nothing was taken in; a file that is sealed to another key needs --identity, or is exported again --to \
+             the key that `stationmaster backups key {}` prints; one that is damaged must be exported again",
+            opened.named
+        )));
         return Err(Status::Refused);
     }
     let directory = opened.state.join("ledger");
@@ -186,7 +257,8 @@ async fn take_in(opened: &Opened, files: &[PathBuf], given_by: &str) -> Result<S
     let ledger = ledger.await.map_err(|error| match error {
         LedgerError::Locked { .. } => refused("the station is at work\nhelp: stop it first"),
         error => {
-            complain(format!("error: {}: {error}", opened.state.display()));
+            let why = start::ledger_words(&error);
+            complain(folded(&format!("error: {}: {why}", opened.state.display())));
             Status::Stuck
         }
     })?;
@@ -208,7 +280,11 @@ async fn store(
     };
     let simulated = opened.station.hardware == HardwareKind::Simulated;
     if ledger.simulated().await.map_err(not_recorded)?.is_some_and(|seen| seen != simulated) {
-        return Err(refused("this state directory belongs to the other kind of hardware"));
+        return Err(refused(format!(
+            "{}: this state directory belongs to the other kind of hardware: what is simulated and what is real are not \
+             mixed\nhelp: import into a station of the same kind",
+            opened.state.display()
+        )));
     }
     opened.vault.prepare().map_err(stuck)?;
     let mut taken = 0;
@@ -236,7 +312,7 @@ pub(super) fn key(arguments: &KeyArguments) -> Result<Status, Status> {
             let _lock = lock.map_err(|error| match error {
                 LedgerError::Locked { .. } => refused("the station is at work\nhelp: stop it first"),
                 error => {
-                    complain(format!("error: {error}"));
+                    complain(folded(&format!("error: {}", start::ledger_words(&error))));
                     Status::Stuck
                 }
             })?;

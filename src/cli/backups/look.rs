@@ -2,13 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
+use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
-use super::{Opened, Place, Selection, open, stuck};
-use crate::cli::{Status, counted, print, print_json, wrapped};
+use super::{Opened, Place, Selection, open_filled, stuck};
+use crate::cli::{Status, counted, folded, print, print_json, wrapped};
 use crate::domain::{BackupKind, BackupRef};
-use crate::vault::{CopyState, Held, Verdict};
+use crate::vault::{CopyState, Damage, Fault, Held, Verdict};
 
 #[derive(Debug, clap::Args)]
 pub(in crate::cli) struct ListArguments {
@@ -52,6 +53,8 @@ struct Row {
     held: Held,
     verdict: Option<Verdict>,
     copy: Option<CopyState>,
+    /// Its file in every place, where something is wrong with any of them.
+    places: Vec<(PathBuf, Option<Fault>)>,
     /// Whether it is the one that a repair of its chip would use.
     is_best: bool,
 }
@@ -62,7 +65,9 @@ impl Row {
         match (&self.held.about, &self.verdict) {
             (_, Some(Verdict::Good(_))) => ("good", None),
             (_, Some(Verdict::Suspect(backup))) => ("suspect", backup.suspect.as_deref()),
-            (_, Some(Verdict::Damaged(reason))) | (Err(reason), None) => ("damaged", Some(reason)),
+            (_, Some(Verdict::Damaged(faults))) | (Err(faults), None) => {
+                ("damaged", faults.first().map(|fault| fault.reason.as_str()))
+            }
             (Ok(about), None) => match about.label.as_ref().and_then(|label| label.suspect.as_deref()) {
                 Some(reason) => ("suspect", Some(reason)),
                 None => ("not verified", None),
@@ -83,13 +88,22 @@ fn rows(opened: &Opened, selection: &Selection, verify: bool) -> Result<Vec<Row>
         for held in opened.vault.backups_of(chip).map_err(stuck)? {
             let verdict = verify.then(|| opened.vault.judge(&held.entry)).transpose().map_err(stuck)?;
             let copy = if verify { opened.vault.copy_state(&held.entry).map_err(stuck)? } else { None };
+            let is_whole =
+                !matches!(verdict, Some(Verdict::Damaged(_))) && copy.is_none_or(|copy| copy == CopyState::Equal);
+            let places = match &held.about {
+                _ if verify && !is_whole => opened.vault.every_place(&held.entry).map_err(stuck)?,
+                Err(faults) if !verify => {
+                    faults.iter().map(|fault| (fault.path.clone(), Some(fault.clone()))).collect()
+                }
+                _ => Vec::new(),
+            };
             let is_best = match &verdict {
                 Some(Verdict::Good(backup)) => {
                     opened.recorded.contains_key(&backup.id) && cured.insert((chip, backup.kind))
                 }
                 _ => false,
             };
-            rows.push(Row { held, verdict, copy, is_best });
+            rows.push(Row { held, verdict, copy, places, is_best });
         }
     }
     Ok(rows)
@@ -124,6 +138,9 @@ fn document(opened: &Opened, row: &Row) -> Value {
         "file_bytes": entry.bytes,
         "verdict": worth,
         "reason": reason,
+        "faults": row.places.iter().filter_map(|(path, fault)| {
+            fault.as_ref().map(|fault| json!({ "file": path.display().to_string(), "reason": fault.reason }))
+        }).collect::<Vec<_>>(),
         "copy": row.copy.map(copy_word),
         "for_repair": row.is_best,
     })
@@ -173,16 +190,72 @@ fn words(opened: &Opened, rows: &[Row]) -> String {
         );
         text += &wrapped(&line, 6);
         text.push('\n');
-        if let Some(reason) = reason {
+        if let Some(reason) = reason.filter(|_| worth == "suspect") {
             text += &wrapped(&format!("      {reason}"), 6);
             text.push('\n');
         }
+        text += &place_words(&row.places);
     }
     text
 }
 
+fn place_words(places: &[(PathBuf, Option<Fault>)]) -> String {
+    let line = |(path, fault): &(PathBuf, Option<Fault>)| match fault {
+        Some(fault) => wrapped(&format!("      {fault}"), 8) + "\n",
+        None => wrapped(&format!("      {}: good", path.display()), 8) + "\n",
+    };
+    places.iter().map(line).collect()
+}
+
+/// What helps against what is wrong, once for each kind of fault.
+fn helps(opened: &Opened, rows: &[Row], mut helps: BTreeSet<Help>) -> String {
+    for row in rows.iter().filter(|row| !row.places.is_empty()) {
+        let faults: Vec<&Fault> = row.places.iter().filter_map(|(_, fault)| fault.as_ref()).collect();
+        if faults.is_empty() {
+            helps.insert(Help::TwoSeals);
+        } else if faults.len() < row.places.len() {
+            helps.insert(Help::FromOtherPlace);
+        } else {
+            let other_key = faults.iter().any(|fault| fault.damage == Damage::OtherKey);
+            let other = faults.iter().any(|fault| fault.damage != Damage::OtherKey);
+            helps.extend(other_key.then_some(Help::Key).into_iter().chain(other.then_some(Help::FromOutside)));
+        }
+    }
+    let told = |help: &Help| match help {
+        Help::FromOtherPlace => {
+            "help: where one place has the file good and the other has not, copy the good one over\n".to_owned()
+        }
+        Help::TwoSeals => {
+            "help: two files that are good and not equal are two seals of one backup: put the vault's file \
+                           into the second place\n"
+                .to_owned()
+        }
+        Help::FromOutside => format!(
+            "help: what is good in no place: put the file back from a copy of the state directory, or take the backup in \
+             from an export:\n    stationmaster backups import {} FILE --from WHO\n",
+            opened.named
+        ),
+        Help::Key => format!(
+            "help: give the key to which the file is sealed, with --identity FILE; where {} is not the key of this \
+             vault, put the right one back. If that does not help, its head was altered: put the file back from a copy\n",
+            opened.state.join("vault.key").display()
+        ),
+    };
+    let text: String = helps.iter().map(told).collect();
+    text.lines().map(|line| folded(line) + "\n").collect()
+}
+
+/// Something that helps.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Help {
+    FromOtherPlace,
+    TwoSeals,
+    FromOutside,
+    Key,
+}
+
 pub(super) fn list(arguments: &ListArguments) -> Result<Status, Status> {
-    let opened = open(&arguments.place)?;
+    let opened = open_filled(&arguments.place)?;
     let rows = rows(&opened, &arguments.selection, arguments.verify)?;
     if arguments.json {
         let all: Vec<Value> = rows.iter().map(|row| document(&opened, row)).collect();
@@ -190,18 +263,18 @@ pub(super) fn list(arguments: &ListArguments) -> Result<Status, Status> {
     } else if rows.is_empty() {
         print("no backups\n");
     } else {
-        print(&words(&opened, &rows));
+        print(&(words(&opened, &rows) + &helps(&opened, &rows, BTreeSet::new())));
     }
     Ok(if rows.iter().any(Row::is_damaged) { Status::NotAllGood } else { Status::Good })
 }
 
 pub(super) fn show(arguments: &ShowArguments) -> Result<Status, Status> {
-    let opened = open(&arguments.place)?;
+    let opened = open_filled(&arguments.place)?;
     let entry = opened.by_id(&arguments.backup)?;
     let selection = Selection { chip: Some(entry.chip), imei: None };
     let mut rows = rows(&opened, &selection, true)?;
     rows.retain(|row| row.held.entry == entry);
-    let Some(row) = rows.first() else { return Err(super::refused("it is gone")) };
+    let Some(row) = rows.first() else { return Err(super::refused("its file was taken away meanwhile")) };
     let content = match &row.verdict {
         Some(Verdict::Good(backup) | Verdict::Suspect(backup)) => Some(backup),
         _ => None,
@@ -223,6 +296,7 @@ pub(super) fn show(arguments: &ShowArguments) -> Result<Status, Status> {
         if let Some(content) = content {
             print(&about_content(content));
         }
+        print(&helps(&opened, &rows, BTreeSet::new()));
     }
     Ok(if row.is_damaged() { Status::NotAllGood } else { Status::Good })
 }
@@ -258,7 +332,7 @@ fn about_content(backup: &BackupRef) -> String {
 }
 
 pub(super) fn verify(arguments: &VerifyArguments) -> Result<Status, Status> {
-    let opened = open(&arguments.place)?;
+    let opened = open_filled(&arguments.place)?;
     let rows = rows(&opened, &arguments.selection, true)?;
     // What the ledger knows and the vault has not, or not any more as it was.
     let mut good: BTreeMap<_, bool> = BTreeMap::new();
@@ -279,16 +353,24 @@ pub(super) fn verify(arguments: &VerifyArguments) -> Result<Status, Status> {
         print_json(&json!({ "good": is_well, "backups": all, "missing": missing }));
     } else {
         print(&words(&opened, &rows));
+        let mut remedies = BTreeSet::new();
         for backup in &missing {
-            let line = format!("MISSING: backup {} of chip {} is in the ledger only", backup.id.short(), backup.chip);
+            let line = format!(
+                "MISSING: backup {} of chip {} is in the ledger, and has no file in {}",
+                backup.id.short(),
+                backup.chip,
+                opened.vault.directory_of(backup.chip).display()
+            );
             print(&format!("{}\n", wrapped(&line, 2)));
+            let copies = opened.vault.any_place(backup.chip, backup.id).map_err(stuck)?;
+            print(&place_words(&copies));
+            let is_elsewhere = copies.iter().any(|(_, fault)| fault.is_none());
+            remedies.insert(if is_elsewhere { Help::FromOtherPlace } else { Help::FromOutside });
         }
         let number = counted(rows.len() as u64, "backup", "backups");
         let damaged = rows.iter().filter(|row| row.is_damaged()).count();
         print(&format!("{number}, {damaged} damaged, {} missing\n", missing.len()));
-        if !is_well {
-            print("help: put the files back from a copy of the state directory, or from `vault.copy`\n");
-        }
+        print(&helps(&opened, &rows, remedies));
     }
     Ok(if is_well { Status::Good } else { Status::NotAllGood })
 }

@@ -1,5 +1,6 @@
 //! Everything about the station file that is known before anybody is asked to put a module in.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use super::MapArguments;
@@ -7,7 +8,7 @@ use crate::cli::prepare;
 use crate::config::{self, SlotConfig, Station};
 use crate::controller::mapping::Target;
 use crate::domain::{PortChain, Side, SlotName, limits};
-use crate::host::Disk;
+use crate::host::{Disk, disk_words};
 
 /// Slots of one hub of an invented fixture.
 const HUB_SLOTS: usize = 4;
@@ -69,15 +70,17 @@ impl Plan {
             check_out(disk, &station, out, &planned)?;
         }
         if let Some(state) = &arguments.state {
+            prepare::place_for(disk, state, "state")?;
             station.state.clone_from(state);
         }
         let plan = Self { station, targets, others, path, out: arguments.out.clone() };
         // Better known now than when the whole fixture has been taught.
         disk.try_write(&plan.target()).map_err(|error| {
             format!(
-                "error: {} cannot be written: {error}\nhelp: name a new file with --out, in a directory that can be \
+                "error: {} cannot be written: {}\nhelp: name a new file with --out, in a directory that can be \
                  written",
-                plan.shown().display()
+                plan.shown().display(),
+                disk_words(&error)
             )
         })?;
         Ok(plan)
@@ -122,8 +125,15 @@ impl Plan {
 /// directory.
 fn check_out(disk: &dyn Disk, station: &Station, out: &Path, planned: &[u8]) -> Result<(), String> {
     let shown = out.display();
-    if !disk.open(out).is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound) {
-        return Err(format!("error: --out {shown}: it is there already\nhelp: name a new file"));
+    match disk.open(out) {
+        Err(error) if error.kind() == ErrorKind::NotFound => {}
+        Err(error) if error.kind() == ErrorKind::NotADirectory => {
+            return Err(format!(
+                "error: --out {shown}: {}\nhelp: name a new file in the directory of the station file",
+                disk_words(&error)
+            ));
+        }
+        _ => return Err(format!("error: --out {shown}: it is there already\nhelp: name a new file")),
     }
     let paths = |station: &Station| -> Vec<Option<PathBuf>> {
         let profiles = station.profiles.iter().map(|profile| &profile.path);

@@ -15,9 +15,9 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::{Status, complain, input, line, prepare, print};
+use super::{Status, complain, input, line, prepare, print, start};
 use crate::config::{HardwareKind, Station};
-use crate::host::{Clock, Disk, OsDisk};
+use crate::host::{Clock, Disk, OsDisk, disk_words};
 use crate::ledger;
 use crate::sim::{BusAction, Factory, pty, usbip, usbredir};
 use control::Control;
@@ -91,6 +91,8 @@ async fn serve(arguments: &ServeArguments) -> Result<(), Failed> {
             arguments.station.display()
         )));
     }
+    let state = arguments.state.clone().unwrap_or_else(|| station.state.clone());
+    prepare::place_for(disk.as_ref(), &state, "state").map_err(Failed::Refused)?;
     // Sockets and links that cannot be had end the command before anything is touched.
     let listener = match arguments.usbip {
         Some(address) => Some(bind(address).await?),
@@ -99,26 +101,28 @@ async fn serve(arguments: &ServeArguments) -> Result<(), Failed> {
     if let Some(directory) = &arguments.pty {
         pty::prepare(directory, station.slots.iter().map(|slot| slot.name.as_str())).map_err(|error| {
             Failed::Refused(format!(
-                "error: --pty {}: {error}\nhelp: name a directory that this user may write to",
-                directory.display()
+                "error: --pty {}: {}\nhelp: name a directory that this user may write to",
+                directory.display(),
+                disk_words(&error)
             ))
         })?;
     }
     let sockets = match &arguments.usbredir {
-        Some(directory) => Some(usbredir::bind(directory, station.slots.iter().map(|slot| &slot.name)).map_err(|error| {
-            Failed::Refused(format!(
-                "error: --usbredir {}: {error}\nhelp: name a directory that this user may write to, with a short path",
-                directory.display()
-            ))
-        })?),
+        Some(directory) => {
+            Some(usbredir::bind(directory, station.slots.iter().map(|slot| &slot.name)).map_err(|error| {
+                Failed::Refused(format!(
+                    "error: --usbredir {}: {}\nhelp: name a directory that this user may write to, with a short path",
+                    directory.display(),
+                    disk_words(&error)
+                ))
+            })?)
+        }
         None => None,
     };
-    let state = arguments.state.clone().unwrap_or_else(|| station.state.clone());
-    disk.create_dir_all(&state)
-        .map_err(|error| Failed::Stuck(format!("{}: {}", state.display(), prepare::no_directory(&error))))?;
+    prepare::place(disk.as_ref(), &state, "state").map_err(Failed::Stuck)?;
     // A line has one owner: a controller that works on the same state directory would have its own modules.
     let _lock = ledger::lock(disk.as_ref(), &state.join("ledger"))
-        .map_err(|error| Failed::Stuck(format!("{}: {error}", state.display())))?;
+        .map_err(|error| Failed::Stuck(format!("{}: {}", state.display(), start::ledger_words(&error))))?;
     let clock = Clock::scaled(station.time_scale());
     let factory = line::start(&station, &clock, &disk, &state, arguments.units, arguments.full_speed)
         .await
@@ -185,10 +189,7 @@ async fn exchange(station: &Station, factory: &Factory, clock: &Clock, after: Du
 
 async fn bind(address: SocketAddr) -> Result<TcpListener, Failed> {
     let listener = TcpListener::bind(address).await.map_err(|error| {
-        let why = match error.kind() {
-            std::io::ErrorKind::AddrInUse => "another program listens there".to_owned(),
-            _ => error.to_string(),
-        };
+        let why = start::listen_words(&error);
         Failed::Refused(format!(
             "error: --usbip {address}: {why}\nhelp: give an address and a port of this host such as 127.0.0.1:3240, or \
              port 0 for any free one"

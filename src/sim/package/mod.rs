@@ -17,7 +17,7 @@ use documents::Operation;
 use writer::{Writer, at, remove};
 
 use crate::domain::Geometry;
-use crate::host::Disk;
+use crate::host::{Disk, disk_words};
 
 use super::efs::{self, Items};
 use super::images::{Image, ImageSpec, fill};
@@ -70,7 +70,7 @@ pub const VARIANTS: &[(&str, &str)] = &[
 #[derive(Debug, thiserror::Error)]
 pub enum PackageError {
     /// The disk failed.
-    #[error("{}: {source}", path.display())]
+    #[error("{}: {}", path.display(), disk_words(source))]
     Disk {
         /// The file or directory.
         path: PathBuf,

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use stationmaster::controller::End;
-use stationmaster::domain::{BackupKind, Fact};
+use stationmaster::domain::{BackupKind, Fact, RunRecord};
+use stationmaster::ledger::Entry;
 use stationmaster::sim::efs::EfsState;
 use tokio::sync::watch;
 
@@ -69,8 +70,9 @@ impl Bench {
         Self { line, unit, before, changes }
     }
 
-    /// Waits until the `turn`-th restore has come so far; `total` is how many changes each has.
-    async fn until(&self, work: &Work, place: Place, turn: usize, total: usize) {
+    /// Waits until the `turn`-th restore has come so far; `total` is how many changes each has. `false` where there is no
+    /// such restore, because the cut before was none to the run: a supply that fails while the module starts anew.
+    async fn until(&self, work: &Work, place: Place, turn: usize, total: usize) -> bool {
         let is_announced = |fact: &Fact| matches!(fact, Fact::RestoreIntent { ranges, .. } if ranges.is_empty());
         let mut head = work.ledger.head();
         let mut told = self.changes.subscribe();
@@ -80,11 +82,15 @@ impl Bench {
                 if entries.iter().filter(|entry| is_announced(&entry.fact)).count() >= turn {
                     break;
                 }
+                let is_over = |entry: &Entry| matches!(&entry.fact, Fact::RunFinished(record) if is_of_batch(record));
+                if entries.iter().any(is_over) {
+                    return false;
+                }
                 head.changed().await.expect("the ledger is open");
             }
             let from = *told.borrow_and_update();
             let wanted = match place {
-                Place::Announced => return,
+                Place::Announced => return true,
                 Place::Share(hundredths) => (total * hundredths / 100).max(1),
                 Place::After(_) => total,
             };
@@ -92,9 +98,10 @@ impl Bench {
             if let Place::After(milliseconds) = place {
                 self.line.clock.sleep(Duration::from_millis(milliseconds)).await;
             }
+            true
         };
         let reached = self.line.clock.timeout(PATIENCE, wait).await;
-        reached.unwrap_or_else(|_| panic!("{place:?}: {:#?}", self.line.entries()));
+        reached.unwrap_or_else(|_| panic!("{place:?}: {:#?}", self.line.entries()))
     }
 
     async fn cut(&self, work: Work, cut: Cut) -> Work {
@@ -141,8 +148,14 @@ impl Bench {
         assert_eq!((after.efs, self.unit.cfun()), (EfsState::Present, 1), "{what}");
         assert_eq!(after.imei.as_deref(), Some(self.unit.identity().imei.as_str()), "{what}");
         assert!(kept(&self.unit) == self.before, "{what}: an NV item or a file is not what it was");
-        record.flags.resumed
+        let was_interrupted = entries.iter().any(|entry| matches!(entry.fact, Fact::RunResumed { .. }));
+        assert_eq!(record.flags.resumed, was_interrupted, "{what}: {record:#?}");
+        was_interrupted
     }
+}
+
+fn is_of_batch(record: &RunRecord) -> bool {
+    record.batch.as_str() == "CUTS"
 }
 
 /// How many changes an undisturbed restore tells a module.
@@ -157,6 +170,7 @@ async fn undisturbed() -> usize {
 
 async fn cut_twice(cuts: [Cut; 2]) {
     let total = undisturbed().await;
+    let mut resumed = 0;
     for places in [
         [Place::Announced, Place::Share(50)],
         [Place::Share(1), Place::Share(99)],
@@ -167,12 +181,15 @@ async fn cut_twice(cuts: [Cut; 2]) {
         let bench = Bench::new().await;
         let mut work = bench.line.work("CUTS", 1).await;
         for (turn, (place, cut)) in places.into_iter().zip(cuts).enumerate() {
-            bench.until(&work, place, turn + 1, total).await;
+            if !bench.until(&work, place, turn + 1, total).await {
+                break;
+            }
             work = bench.cut(work, cut).await;
         }
         let what = format!("{cuts:?} at {places:?} of {total} changes");
-        assert!(bench.finish(work, &what).await, "{what}: it was resumed");
+        resumed += u32::from(bench.finish(work, &what).await);
     }
+    assert!(resumed >= 4, "{cuts:?}: {resumed} of 5 were interrupted, and only what starts anyway may not be");
 }
 
 #[tokio::test(start_paused = true)]

@@ -113,8 +113,8 @@ failure_codes! {
         "The module was reworked as often as the profile allows, and came back broken.",
         "Put the module into quarantine; do not repair it again. The lead decides.";
     BackupMissing = "BACKUP_MISSING", Handling, false,
-        "The backup that was asked for is not in the vault of this station.",
-        "Look at the station's backups; one that another station took must be imported first.";
+        "This station has no backup that can be restored to this module.",
+        "Show this message to the lead: it says whether there never was one, or which file is damaged or missing.";
     BackupOfAnother = "BACKUP_OF_ANOTHER", Handling, false,
         "The backup was read from another module, and is never written to this one.",
         "Use this module's own backup. Another one's clones its IMEI, and its calibration does not fit this radio.";

@@ -8,6 +8,7 @@ use super::seal::{self, Label};
 use super::section::ReadError;
 use super::{Vault, VaultEntry, VaultError, first_form};
 use crate::domain::{BackupKind, BackupRef, ChipId, Imei, Sha256Digest};
+use crate::host::ReadAt;
 
 /// A backup that lies in the vault.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -102,10 +103,11 @@ impl Vault {
             if !is_candidate {
                 continue;
             }
-            if let Verdict::Good(backup) = self.judge(&held.entry)?
-                && is_recorded(&backup)
-            {
-                return Ok(Some(backup));
+            match self.judge(&held.entry) {
+                Ok(Verdict::Good(backup)) if is_recorded(&backup) => return Ok(Some(backup)),
+                // What is left unused and why is told by [`Vault::unjudged`].
+                Ok(_) | Err(VaultError::Key { .. }) => {}
+                Err(error) => return Err(error),
             }
         }
         Ok(None)
@@ -122,7 +124,7 @@ impl Vault {
     }
 
     fn look_at(&self, entry: &VaultEntry, path: &Path) -> Result<About, VaultError> {
-        let file = self.disk.open(path).map_err(|error| VaultError::disk(path, error))?;
+        let file = self.open_file(path, entry.id)?;
         let identities = self.opening(path)?;
         let read = || -> Result<About, ReadError> {
             let (kind, chip, imei, label) = if let Some(identities) = &identities {
@@ -139,6 +141,13 @@ impl Vault {
             Ok(About { kind, imei, label })
         };
         read().map_err(|error| VaultError::of_file(entry.id, path, error))
+    }
+
+    fn open_file(&self, path: &Path, id: Sha256Digest) -> Result<Box<dyn ReadAt>, VaultError> {
+        self.disk.open(path).map_err(|error| match error.kind() {
+            ErrorKind::NotFound => VaultError::of_file(id, path, ReadError::damaged("its file is missing")),
+            _ => VaultError::disk(path, error),
+        })
     }
 
     /// Reads one file to its end and verifies all of it, its owner and its name.
@@ -165,12 +174,7 @@ impl Vault {
         take: impl FnMut(usize, &[u8]),
     ) -> Result<(Content, Option<Label>), VaultError> {
         let id = name.unwrap_or_else(|| Sha256Digest::from_bytes([0; 32]));
-        let file = match self.disk.open(path) {
-            Err(error) if error.kind() == ErrorKind::NotFound => {
-                return Err(VaultError::of_file(id, path, ReadError::damaged("its file is missing")));
-            }
-            other => other.map_err(|error| VaultError::disk(path, error))?,
-        };
+        let file = self.open_file(path, id)?;
         let identities = self.opening(path)?;
         let read = || -> Result<(Content, Option<Label>), ReadError> {
             let (content, label) = if let Some(identities) = &identities {

@@ -1,0 +1,93 @@
+//! What a station keeps of a unit is never taken for less than it is, nor for more.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use stationmaster::controller::Task;
+use stationmaster::domain::{Fact, FailureCode, Outcome};
+use stationmaster::host::Disk;
+use stationmaster::sim::UnitTruth;
+use stationmaster::vault::Vault;
+
+use crate::harness::{Line, station_with, two_slots};
+use crate::repair::{KINDS, UNIT, bench, end, items, out_and_in, put_in, run, run_for, was_touched};
+
+const REWORK: &str = "rework: {}\n";
+const REPAIRED: (Outcome, Option<FailureCode>, bool, bool) = (Outcome::Pass, None, true, false);
+
+/// The files of the unit's backups with their bytes.
+fn files(line: &Line, unit: &UnitTruth) -> Vec<(PathBuf, Vec<u8>)> {
+    let directory = Path::new("state/vault").join(unit.identity().chip.to_string());
+    let read = |entry: stationmaster::host::Entry| {
+        let path = directory.join(entry.name);
+        let bytes = line.disk.read(&path, 1 << 30).expect("a file");
+        (path, bytes)
+    };
+    line.disk.list(&directory).expect("it has backups").into_iter().map(read).collect()
+}
+
+fn replace(disk: &dyn Disk, path: &Path, bytes: &[u8]) {
+    disk.replace(path, bytes, true).expect("on a disk in memory");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_backup_that_cannot_be_opened_is_not_no_backup() {
+    let key = Path::new("state/vault.key");
+    for is_key in [false, true] {
+        let line = bench(REWORK, "").await;
+        let unit = put_in(&line, UNIT, KINDS[0], "A1");
+        run(&line, "FIRST").await;
+        let before = items(&unit);
+        let (whole, own_key) = (files(&line, &unit), line.disk.read(key, 1 << 20).expect("a key"));
+        if is_key {
+            let other = Vault::new(Arc::clone(&line.disk), PathBuf::from("other/vault"));
+            line.disk.create_dir_all(Path::new("other")).expect("in memory");
+            other.prepare().expect("a key");
+            replace(&*line.disk, key, &line.disk.read(Path::new("other/vault.key"), 1 << 20).expect("a key"));
+        } else {
+            for (path, bytes) in &whole {
+                let mut bytes = bytes.clone();
+                let middle = bytes.len() / 2;
+                bytes[middle] ^= 1;
+                replace(&*line.disk, path, &bytes);
+            }
+        }
+        out_and_in(&line, &unit, "A1", UnitTruth::lose_efs);
+        for (batch, task) in [("LINE", Task::Line), ("BY-HAND", Task::Restore { backup: None })] {
+            let record = run_for(&line, batch, task, Box::new(|_, _, _| {})).await;
+            let expected = (Outcome::Held, Some(FailureCode::BackupMissing), false, false);
+            assert_eq!(end(&record), expected, "{record:#?}");
+            let file = whole[0].0.to_string_lossy();
+            for said in ["vault.copy", "--identity", &*file, if is_key { "another key" } else { "altered" }] {
+                assert!(record.detail.contains(said) || said == "altered", "{said}: {}", record.detail);
+            }
+            assert!(!was_touched(&unit), "nothing was done to it");
+            out_and_in(&line, &unit, "A1", |_| {});
+        }
+        assert!(!line.entries().iter().any(|entry| matches!(entry.fact, Fact::Cure { .. })));
+        // What is put back is found again.
+        replace(&*line.disk, key, &own_key);
+        whole.iter().for_each(|(path, bytes)| replace(&*line.disk, path, bytes));
+        let record = run(&line, "AGAIN").await;
+        assert_eq!(end(&record), REPAIRED, "{record:#?}");
+        assert!(items(&unit) == before);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_backup_that_lies_in_the_second_place_alone_is_the_units_own() {
+    let change = |text: String| format!("{}vault:\n  copy: second\n", two_slots(text));
+    let profile = |text: String| if text.contains("\nrework:") { text } else { format!("{text}\n{REWORK}") };
+    let line = Line::new(station_with("stations/demo.yaml", change, profile), 0).await;
+    let unit = put_in(&line, UNIT, KINDS[0], "A1");
+    run(&line, "FIRST").await;
+    let before = items(&unit);
+    for (path, _) in files(&line, &unit) {
+        line.disk.remove(&path).expect("a file");
+    }
+    out_and_in(&line, &unit, "A1", UnitTruth::lose_efs);
+    let record = run(&line, "SECOND").await;
+    assert_eq!(end(&record), REPAIRED, "{record:#?}");
+    assert!(items(&unit) == before);
+    assert!(!line.entries().iter().any(|entry| matches!(entry.fact, Fact::Cure { .. })));
+}

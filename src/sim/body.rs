@@ -105,6 +105,8 @@ pub(super) struct Body {
     journal: Journal,
     cfun: u8,
     altered: bool,
+    /// Whether it was flashed and not started since.
+    is_new: bool,
     /// Starts since the boot loader was programmed.
     flashed_starts: u32,
     starts: u32,
@@ -141,6 +143,7 @@ impl Body {
             journal: Journal::default(),
             cfun: 0,
             altered: false,
+            is_new: false,
             flashed_starts: 0,
             starts: 0,
             events: Vec::new(),
@@ -224,6 +227,13 @@ impl Body {
             && let Err(error) = maker::alter_after_flash(&mut self.nand, &self.identity, &self.faults, self.seed)
         {
             tracing::warn!(%error, unit = self.identity.number, "a planted fault could not be stored");
+        }
+        if flashed
+            && std::mem::take(&mut self.is_new)
+            && self.faults.has(Kind::BandMissingPolicy)
+            && let Err(error) = maker::take_policy(&mut self.nand, &self.identity)
+        {
+            tracing::warn!(%error, unit = self.identity.number, "the package's carrier policy could not be stored");
         }
         self.lose_efs_at_start(flashed);
         self.running = None;
@@ -375,6 +385,7 @@ impl Body {
     pub(super) fn programmed(&mut self, range: PageRange) -> Option<FlashMap> {
         if range.start == 0 {
             self.faults.boot_loader_programmed();
+            self.is_new = true;
         }
         let table = self.identity.model.range("MIBIB")?;
         (table.start <= range.start && range.start < table.end())

@@ -2,18 +2,32 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use stationmaster::controller::Task;
-use stationmaster::domain::{Fact, FailureCode, Outcome};
+use stationmaster::domain::{Condition, Fact, FailureCode, Outcome};
 use stationmaster::host::Disk;
 use stationmaster::sim::UnitTruth;
 use stationmaster::vault::Vault;
 
-use crate::harness::{Line, station_with, two_slots};
+use crate::harness::{Line, Witness, station_with, two_slots};
+use crate::meddler::{Act, meddle};
 use crate::repair::{KINDS, UNIT, bench, end, items, out_and_in, put_in, run, run_for, was_touched};
 
 const REWORK: &str = "rework: {}\n";
 const REPAIRED: (Outcome, Option<FailureCode>, bool, bool) = (Outcome::Pass, None, true, false);
+
+/// A flag, and who raises it when that fact is durable.
+fn once(wanted: fn(&Fact) -> bool) -> (Arc<AtomicBool>, Witness) {
+    let flag = Arc::new(AtomicBool::new(false));
+    let raised = Arc::clone(&flag);
+    let witness: Witness = Box::new(move |_, _, entry| {
+        if wanted(&entry.fact) {
+            raised.store(true, Ordering::Relaxed);
+        }
+    });
+    (flag, witness)
+}
 
 /// The files of the unit's backups with their bytes.
 fn files(line: &Line, unit: &UnitTruth) -> Vec<(PathBuf, Vec<u8>)> {
@@ -90,4 +104,81 @@ async fn a_backup_that_lies_in_the_second_place_alone_is_the_units_own() {
     assert_eq!(end(&record), REPAIRED, "{record:#?}");
     assert!(items(&unit) == before);
     assert!(!line.entries().iter().any(|entry| matches!(entry.fact, Fact::Cure { .. })));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_read_of_a_unit_that_the_line_admits_is_a_good_backup() {
+    for said in [&["+CFUN: 4", "OK"], &["+CFUN: 0", "OK"]] {
+        let mut line = bench("", "").await;
+        let (begun, witness) = once(|fact| matches!(fact, Fact::Intent { .. }));
+        meddle(&mut line, move |command| match command {
+            "AT+CFUN?" if !begun.load(Ordering::Relaxed) => Act::Say(said),
+            _ => Act::Pass,
+        });
+        let unit = put_in(&line, UNIT, KINDS[0], "A1");
+        let record = run_for(&line, "FIRST", Task::Line, witness).await;
+        assert_eq!(record.outcome, Outcome::Pass, "{record:#?}");
+        assert!(record.diagnosis.is_some(), "it is still noted how it came");
+        let before = items(&unit);
+        line.bus = None;
+        out_and_in(&line, &unit, "A1", UnitTruth::lose_efs);
+        let record = run_for(&line, "BY-HAND", Task::Restore { backup: None }, Box::new(|_, _, _| {})).await;
+        assert_eq!(end(&record), REPAIRED, "{record:#?}");
+        assert!(items(&unit) == before);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_imei_that_is_an_error_is_a_lost_one() {
+    for cfun in [&["+CFUN: 7", "OK"], &["+CFUN: 1", "OK"]] {
+        // After our own flash its EFS is restored.
+        let mut line = bench("", "").await;
+        let (flashed, witness) = once(|fact| matches!(fact, Fact::Flashed { .. }));
+        let restored = Arc::new(AtomicBool::new(false));
+        let cured = Arc::clone(&restored);
+        let is_ill = move || flashed.load(Ordering::Relaxed) && !cured.load(Ordering::Relaxed);
+        let mut witness = witness;
+        let watch: Witness = Box::new(move |factory, listing, entry| {
+            if matches!(entry.fact, Fact::RestoreIntent { .. }) {
+                restored.store(true, Ordering::Relaxed);
+            }
+            witness(factory, listing, entry);
+        });
+        meddle(&mut line, move |command| match command {
+            "AT+CFUN?" if is_ill() => Act::Say(cfun),
+            "AT+CGSN" if is_ill() => Act::Say(&["+CME ERROR: memory failure"]),
+            _ => Act::Pass,
+        });
+        put_in(&line, UNIT, KINDS[0], "A1");
+        let record = run_for(&line, "AFTER", Task::Line, watch).await;
+        assert_eq!(end(&record), REPAIRED, "{record:#?}");
+
+        // On arrival it is a diagnosis.
+        let mut line = bench("", "").await;
+        meddle(&mut line, move |command| match command {
+            "AT+CFUN?" => Act::Say(cfun),
+            "AT+CGSN" => Act::Say(&["+CME ERROR: memory failure"]),
+            _ => Act::Pass,
+        });
+        put_in(&line, UNIT, KINDS[0], "A1");
+        let record = run(&line, "ARRIVED").await;
+        assert_eq!(record.outcome, Outcome::Held, "{record:#?}");
+        let condition = record.diagnosis.map(|diagnosis| diagnosis.condition);
+        assert_eq!(condition, Some(Condition::EfsLost), "{:?} {}", record.code, record.detail);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_band_that_was_lost_in_our_hands_comes_back_once_and_the_packages_policy_stays() {
+    for (name, expected, restores) in [
+        ("band-missing-config", REPAIRED, 1),
+        ("band-missing-policy", (Outcome::Fail, Some(FailureCode::BandMissing), false, false), 1),
+    ] {
+        let line = bench("", &format!("    - {{ fault: {name}, unit: 7 }}\n")).await;
+        put_in(&line, UNIT, KINDS[0], "A1");
+        let record = run(&line, "BANDS").await;
+        assert_eq!(end(&record), expected, "{name}: {record:#?}");
+        let announced = line.entries().iter().filter(|entry| matches!(entry.fact, Fact::RestoreIntent { .. })).count();
+        assert_eq!(announced, restores, "{name}");
+    }
 }

@@ -102,24 +102,32 @@ impl Work {
         let parts = parts(stored, product, bound)?;
         let ranges: Vec<PageRange> = parts.iter().map(|part| part.range).collect();
         let then = backup.bad_blocks.as_ref().map(|then| within(then, &ranges, bound.geometry));
-        // Reading makes the programmer name every bad block that it passes over.
+        // Reading makes the programmer name every bad block that it passes over. A module that lost its supply in the middle
+        // of an erase or a write has pages that cannot be read until they are erased: they are what is restored.
         let Edl::Firehose(mut firehose) = std::mem::take(&mut self.edl) else {
             return Err(Failure::new(FailureCode::Internal, "no programmer to read with").into());
         };
-        let mut read = Ok(());
-        for range in &ranges {
-            read = firehose.read(*range, bound.geometry, |_| Ok(())).await;
-            if read.is_err() {
-                break;
-            }
-        }
+        let read = firehose.survey(&ranges, bound.geometry).await;
         let now = firehose.bad_blocks_in(&ranges, bound.geometry);
         self.edl = Edl::Firehose(firehose);
-        if let Err(error) = read {
-            return Err(self.judge(error, &device.key, FailureCode::EdlSilent).await.into());
+        let survey = match read {
+            Ok(survey) => survey,
+            Err(error) => return Err(self.judge(error, &device.key, FailureCode::EdlSilent).await.into()),
+        };
+        if let Some(refusal) = &survey.refusal {
+            let is_changed = self.draft.is_changed();
+            if !is_changed && (!self.is_repair() || survey.blocks_read == 0) {
+                return Err(Failure::new(FailureCode::BackupFailed, refusal).into());
+            }
+            tracing::warn!(refusal, "what cannot be read is restored without having been read");
         }
+        let fits = |then: &BadBlocks| match survey.refusal {
+            None => then.is_same_layout(&now),
+            // What was read, and what is erased, written and compared after this, names the rest.
+            Some(_) => then.may_be_layout(&now),
+        };
         match then {
-            Some(then) if then.is_same_layout(&now) => Ok(Restorable { chip, backup: backup.clone(), then, parts }),
+            Some(then) if fits(&then) => Ok(Restorable { chip, backup: backup.clone(), then, parts }),
             Some(then) => {
                 Err(without_raw(&format!("its bad blocks were {}, they are {}", words(&then), words(&now))).into())
             }

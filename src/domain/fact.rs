@@ -145,6 +145,14 @@ impl BadBlocks {
     pub fn is_same_layout(&self, now: &Self) -> bool {
         self.named == now.named && (!self.named.is_empty() || self.counted == now.counted)
     }
+
+    /// The same where `now` is what a part of the pages has named: nothing speaks against it.
+    #[must_use]
+    pub fn may_be_layout(&self, now: &Self) -> bool {
+        let is_count_known = self.counted.is_some() && now.counted.is_some();
+        now.named.iter().all(|block| self.named.binary_search(block).is_ok())
+            && (!is_count_known || self.counted == now.counted)
+    }
 }
 
 /// A stored backup, as the ledger names it.
@@ -528,6 +536,15 @@ mod tests {
     fn plan(erases: &[(u64, u64)], programs: &[(u64, u64)]) -> PlanSummary {
         let digest = Sha256Digest::of(b"");
         PlanSummary { digest, erases: ranges(erases), programs: ranges(programs), guarded: Vec::new() }
+    }
+
+    #[test]
+    fn a_part_of_the_pages_names_a_part_of_the_bad_blocks() {
+        let blocks = |named: &[u32], counted| BadBlocks { named: named.to_vec(), counted };
+        let then = blocks(&[3, 7], Some(9));
+        assert!(then.may_be_layout(&blocks(&[7], Some(9))) && then.may_be_layout(&blocks(&[], None)));
+        assert!(!then.may_be_layout(&blocks(&[4], Some(9))) && !then.may_be_layout(&blocks(&[7], Some(10))));
+        assert!(!then.is_same_layout(&blocks(&[7], Some(9))));
     }
 
     #[test]

@@ -98,12 +98,15 @@ impl Loader<'_> {
                     Err(reason) => return self.refuse(&format!("Erase failed: {reason}")),
                 }
             }
+            if moment == Moment::End {
+                self.pace.settle().await;
+                self.body.lock().settle_storage();
+            }
             self.stop(moment).await;
         }
         if self.hits(Kind::EfsWiped, range.start, false) {
             self.body.lock().lose_efs();
         }
-        self.pace.settle().await;
         self.observe(Sign::Destructive);
         self.ack_raw(false);
         None
@@ -162,6 +165,7 @@ impl Loader<'_> {
             }
         }
         self.pace.settle().await;
+        self.body.lock().settle_storage();
         self.stop(Moment::End).await;
         if refused {
             failure = Some("Write Failed sector 0, size 0 result 2".to_owned());

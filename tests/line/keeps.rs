@@ -3,14 +3,16 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use stationmaster::controller::Task;
 use stationmaster::domain::{Condition, Fact, FailureCode, Outcome};
 use stationmaster::host::Disk;
-use stationmaster::sim::UnitTruth;
+use stationmaster::sim::nand::PageState;
+use stationmaster::sim::{BusAction, UnitTruth};
 use stationmaster::vault::Vault;
 
-use crate::harness::{Line, Witness, station_with, two_slots};
+use crate::harness::{Line, Witness, assert_sound, records, station_with, two_slots};
 use crate::meddler::{Act, meddle};
 use crate::repair::{KINDS, UNIT, bench, end, items, out_and_in, put_in, run, run_for, was_touched};
 
@@ -125,6 +127,57 @@ async fn what_was_read_of_a_unit_that_the_line_admits_is_a_good_backup() {
         let record = run_for(&line, "BY-HAND", Task::Restore { backup: None }, Box::new(|_, _, _| {})).await;
         assert_eq!(end(&record), REPAIRED, "{record:#?}");
         assert!(items(&unit) == before);
+    }
+}
+
+/// What the supply failed in the middle of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Cut {
+    Erase,
+    Program,
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_restore_that_was_cut_off_is_done_again_over_pages_that_cannot_be_read() {
+    for (of, cut) in [(KINDS[0], Cut::Program), (KINDS[1], Cut::Program), (KINDS[1], Cut::Erase)] {
+        let line = bench(REWORK, "").await;
+        let unit = put_in(&line, UNIT, of, "A1");
+        run(&line, "FIRST").await;
+        let before = items(&unit);
+        out_and_in(&line, &unit, "A1", UnitTruth::lose_efs);
+        let efs = unit.flash(|_, map| map.range("EFS2")).expect("it has one");
+        let is_reached = |unit: &UnitTruth| {
+            unit.events().iter().any(|event| match (event.action, cut) {
+                (BusAction::Program(range), Cut::Program) | (BusAction::Erase(range), Cut::Erase) => {
+                    efs.overlaps(range)
+                }
+                _ => false,
+            })
+        };
+        let work = line.work("CUT", 1).await;
+        for _ in 0..1_000_000 {
+            if is_reached(&unit) {
+                break;
+            }
+            line.clock.sleep(Duration::from_millis(1)).await;
+        }
+        assert!(is_reached(&unit), "{cut:?}: it is restored");
+        // In the middle of the command: its answer has not come.
+        line.clock.sleep(Duration::from_millis(40)).await;
+        let slot = "A1".parse().expect("a slot's name");
+        line.factory.unplug(&slot).expect("a slot");
+        line.clock.sleep(Duration::from_secs(10)).await;
+        let spoiled = unit.flash(|nand, map| {
+            (efs.start..efs.end()).filter(|page| map.state(nand, *page) == PageState::Spoiled).count()
+        });
+        assert!(spoiled > 0, "{cut:?}: what was in work is lost");
+        line.factory.plug(UNIT, &slot).expect("it is free");
+        let (_, entries) = work.end_within(&line, Duration::from_secs(1800)).await;
+        assert_sound(&line, &entries);
+        let runs = records(&entries, "CUT");
+        let [record] = &runs[..] else { panic!("one run: {runs:#?}") };
+        assert_eq!(end(record), REPAIRED, "{cut:?}: {record:#?}");
+        assert!(record.flags.resumed && items(&unit) == before, "{cut:?}: {record:#?}");
     }
 }
 

@@ -45,6 +45,9 @@ impl Loader<'_> {
 
     /// Says which bad blocks a command steps over.
     fn name_bad_blocks(&self, range: PageRange) {
+        if self.has(Kind::BadBlocksUntold) {
+            return;
+        }
         let bad = self.body.lock().bad_blocks_in(range);
         bad.into_iter().for_each(|block| self.log(&format!("INFO: NAND bad block skipped: {block}")));
     }

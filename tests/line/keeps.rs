@@ -235,3 +235,21 @@ async fn a_band_that_was_lost_in_our_hands_comes_back_once_and_the_packages_poli
         assert_eq!(announced, restores, "{name}");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn bad_blocks_that_are_not_told_are_said_to_be_unknown() {
+    let faults = ["bad-blocks-untold", "cfun-5-after"].map(|name| format!("    - {{ fault: {name}, unit: 7 }}\n"));
+    let line = bench("", &faults.concat()).await;
+    let unit = put_in(&line, UNIT, KINDS[1], "A1");
+    let record = run(&line, "UNTOLD").await;
+    assert_eq!(end(&record), REPAIRED, "{record:#?}");
+    assert!(record.detail.contains("neither names nor counts bad blocks"), "{}", record.detail);
+    assert_eq!(unit.cfun(), 1);
+
+    // Where it tells, nothing is said.
+    let line = bench("", &faults[1]).await;
+    put_in(&line, UNIT, KINDS[1], "A1");
+    let record = run(&line, "TOLD").await;
+    assert_eq!(end(&record), REPAIRED, "{record:#?}");
+    assert!(!record.detail.contains("bad blocks"), "{}", record.detail);
+}

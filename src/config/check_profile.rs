@@ -39,7 +39,7 @@ pub(super) fn check(
     let efs_used_pages_min = checker.whole(&root.key("efs_used_pages_min"), raw.efs_used_pages_min, 8, 8..=65_536);
     let guard = raw.guard.unwrap_or_default();
     let manifest = check_manifest::manifest(&root.key("manifest"), raw.manifest.as_ref(), guard, family, checker);
-    let boots = checker.whole(&root.key("boots"), raw.boots, 2, 1..=5);
+    let boots = checker.whole(&root.key("boots"), raw.boots, 2, 2..=5);
     let checks = checks(&raw.checks, family, known, checker);
     let rework = raw.rework.as_ref().map(|raw| rework(raw, checker));
     let budgets = raw.budgets.as_ref().map_or_else(Budgets::default, |raw| budgets(raw, checker));

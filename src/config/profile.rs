@@ -46,7 +46,7 @@ pub struct Profile {
     pub efs_used_pages_min: u64,
     /// What is read back and compared.
     pub read_back: ReadBack,
-    /// How many boots are verified, 1 to 5.
+    /// How many boots are verified, 2 to 5.
     pub boots: u32,
     /// What must be true after each of them.
     pub checks: Checks,

@@ -229,7 +229,7 @@ groups! {
         /// What is read back and compared before the boot loader is written. Default: boot-chain.
         read_back: Option<ReadBack>,
         /// How many boots are verified after the flash. Default: 2.
-        #[schemars(range(min = 1, max = 5))]
+        #[schemars(range(min = 2, max = 5))]
         boots: Option<i64>,
         /// What must be true after each of these boots.
         checks: RawChecks,

@@ -4,7 +4,10 @@ use super::floor::Product;
 use super::work::Work;
 use crate::config::Checks;
 use crate::domain::text::printable;
-use crate::domain::{Belonging, Diagnosis, Evidence, Fact, FailureCode, Family, Identity, limits};
+use crate::domain::{
+    Belonging, CFUN_FACTORY_TEST, CFUN_OFFLINE, Condition, Diagnosis, Evidence, Fact, FailureCode, Family, Identity,
+    limits,
+};
 use crate::hardware::DeviceRecord;
 use crate::protocol::at::Final;
 
@@ -33,11 +36,24 @@ pub(crate) fn evidence(checks: &Checks, before: Option<&Identity>, now: &Identit
     Evidence { cfun: now.cfun, imei, calibration, bands, signal: None, mode_order: None }
 }
 
-/// Whether a failure of the checks after a flash is one that the unit's own EFS cures.
-pub(crate) fn is_cured_by_restore(code: FailureCode, now: &Identity) -> bool {
+/// Whether a module with that diagnosis on arrival holds what is no cure for it: where its EFS is lost, its bands are gone,
+/// or it is in a mode in which the line does not admit it. One that a host has only left in another mode is well.
+pub(crate) fn spoils_backup(diagnosis: &Diagnosis) -> bool {
+    matches!(diagnosis.condition, Condition::EfsLost | Condition::ConfigurationMismatch)
+        || matches!(diagnosis.evidence.cfun, Some(CFUN_FACTORY_TEST | CFUN_OFFLINE))
+}
+
+/// Whether a failure of the checks after a flash is one that the unit's own EFS may cure. A band may be gone with the EFS or
+/// by the package's policy for a carrier, which looks the same: that it was there before is worth one restore.
+pub(crate) fn is_cured_by_restore(code: FailureCode, checks: &Checks, before: &Identity, now: &Identity) -> bool {
     match code {
         FailureCode::CfunFtm | FailureCode::CalibrationLost | FailureCode::ImeiChanged => true,
-        FailureCode::CfunWrong => now.cfun == Some(crate::domain::CFUN_OFFLINE),
+        FailureCode::CfunWrong => now.cfun == Some(CFUN_OFFLINE),
+        FailureCode::BandMissing => checks.bands.iter().any(|(set, required)| {
+            let has =
+                |identity: &Identity, band| identity.bands.get(set.as_str()).is_some_and(|found| found.contains(band));
+            required.iter().any(|band| has(before, band) && !has(now, band))
+        }),
         _ => false,
     }
 }
@@ -82,7 +98,7 @@ mod tests {
     use std::collections::{BTreeMap, BTreeSet};
 
     use super::*;
-    use crate::domain::{BandSet, Condition, Sha256Digest};
+    use crate::domain::{BandSet, Sha256Digest};
 
     fn checks() -> Checks {
         Checks {
@@ -145,9 +161,31 @@ mod tests {
         for code in FailureCode::ALL {
             let expected =
                 matches!(code, FailureCode::CfunFtm | FailureCode::CalibrationLost | FailureCode::ImeiChanged);
-            assert_eq!(is_cured_by_restore(*code, &well()), expected, "{code}");
+            assert_eq!(is_cured_by_restore(*code, &checks(), &well(), &well()), expected, "{code}");
         }
         let offline = Identity { cfun: Some(7), ..well() };
-        assert!(is_cured_by_restore(FailureCode::CfunWrong, &offline));
+        assert!(is_cured_by_restore(FailureCode::CfunWrong, &checks(), &well(), &offline));
+        let without = |band: u16| {
+            let mut identity = well();
+            identity.bands.values_mut().for_each(|set| set.retain(|have| *have != band));
+            identity
+        };
+        let is_cured =
+            |before: &Identity, now: &Identity| is_cured_by_restore(FailureCode::BandMissing, &checks(), before, now);
+        assert!(is_cured(&well(), &without(77)));
+        // It never had it, or nobody requires it.
+        assert!(!is_cured(&without(77), &without(77)) && !is_cured(&well(), &without(78)));
+    }
+
+    #[test]
+    fn what_a_module_holds_that_the_line_admits_is_its_cure() {
+        for (cfun, imei, spoils) in
+            [(4, true, false), (0, true, false), (5, true, true), (7, true, true), (4, false, true)]
+        {
+            let now = Identity { cfun: Some(cfun), imei: well().imei.filter(|_| imei), ..well() };
+            let evidence = evidence(&checks(), None, &now);
+            let condition = evidence.condition(1).expect("it is not well");
+            assert_eq!(spoils_backup(&Diagnosis { boot: 0, condition, evidence }), spoils, "{cfun} {imei}");
+        }
     }
 }

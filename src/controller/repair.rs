@@ -4,7 +4,7 @@
 //! restore that is cut off leaves the module in download mode, its run open, and is done again like every interrupted
 //! flash.
 
-use super::diagnose::{evidence, is_cured_by_restore};
+use super::diagnose::{evidence, is_cured_by_restore, spoils_backup};
 use super::edl::fits;
 use super::failure::{Failure, RunError};
 use super::floor::Product;
@@ -85,13 +85,16 @@ impl Repair {
 }
 
 impl Work {
-    /// Why what is read of the module now would not be a good backup: what it arrived with, as long as that is not cured.
+    /// Why what is read of the module now would not be a good backup: what it arrived with, as long as that is not cured,
+    /// and where it is anything for which the line would not admit it.
     pub(crate) fn suspicion(&self) -> Option<String> {
         if self.repair.is_unheard {
             return Some("it arrived in download mode, and nobody knows how it was".to_owned());
         }
         let on_arrival = self.draft.record().diagnosis.filter(|diagnosis| diagnosis.boot == 0);
-        on_arrival.filter(|_| !self.repair.is_cured).map(|diagnosis| diagnosis.to_string())
+        on_arrival
+            .filter(|diagnosis| !self.repair.is_cured && spoils_backup(diagnosis))
+            .map(|diagnosis| diagnosis.to_string())
     }
 
     /// All checks after every boot, with as many restores in between as are permitted.
@@ -107,17 +110,21 @@ impl Work {
                 other => return other,
             };
             let now = self.draft.record().after.unwrap_or_default();
-            if !self.draft.is_changed() || !is_cured_by_restore(failure.code, &now) {
+            let (checks, before) = (&product.profile.checks, self.expected());
+            if !self.draft.is_changed() || !is_cured_by_restore(failure.code, checks, &before, &now) {
                 return Err(failure.into());
             }
-            let checks = &product.profile.checks;
-            let evidence = evidence(checks, Some(&self.expected()), &now);
+            let evidence = evidence(checks, Some(&before), &now);
             if let Some(condition) = evidence.condition(checks.cfun) {
                 let boot = self.draft.record().boots_verified + 1;
                 self.note_diagnosis(Diagnosis { boot, condition, evidence }).await?;
             }
             let budget = self.repair.budget.unwrap_or(OWN_RESTORES_MAX);
             if self.repair.restores >= budget.max(OWN_RESTORES_MAX) {
+                // What lies in the package, and not in the EFS, is no matter of its backup: that has repaired nothing.
+                if failure.code == FailureCode::BandMissing {
+                    self.draft.update(|record| record.flags.repaired = false);
+                }
                 let detail = format!("{}; also after its own backup was restored", failure.detail);
                 return Err(Failure::new(failure.code, detail).into());
             }

@@ -17,6 +17,9 @@ use crate::vault::StoredBackup;
 
 /// Bad blocks that a message names.
 const BLOCKS_SHOWN: usize = 16;
+/// What a row says of a restore over bad blocks of which nothing is known.
+const UNTOLD: &str =
+    "the programmer neither names nor counts bad blocks: whether they are those of its backup is not known";
 
 /// The permission to restore what belongs to one module, from one backup.
 #[derive(Debug)]
@@ -102,24 +105,36 @@ impl Work {
         let parts = parts(stored, product, bound)?;
         let ranges: Vec<PageRange> = parts.iter().map(|part| part.range).collect();
         let then = backup.bad_blocks.as_ref().map(|then| within(then, &ranges, bound.geometry));
-        // Reading makes the programmer name every bad block that it passes over.
+        // Reading makes the programmer name every bad block that it passes over. A module that lost its supply in the middle
+        // of an erase or a write has pages that cannot be read until they are erased: they are what is restored.
         let Edl::Firehose(mut firehose) = std::mem::take(&mut self.edl) else {
             return Err(Failure::new(FailureCode::Internal, "no programmer to read with").into());
         };
-        let mut read = Ok(());
-        for range in &ranges {
-            read = firehose.read(*range, bound.geometry, |_| Ok(())).await;
-            if read.is_err() {
-                break;
-            }
-        }
+        let read = firehose.survey(&ranges, bound.geometry).await;
         let now = firehose.bad_blocks_in(&ranges, bound.geometry);
         self.edl = Edl::Firehose(firehose);
-        if let Err(error) = read {
-            return Err(self.judge(error, &device.key, FailureCode::EdlSilent).await.into());
+        let survey = match read {
+            Ok(survey) => survey,
+            Err(error) => return Err(self.judge(error, &device.key, FailureCode::EdlSilent).await.into()),
+        };
+        if let Some(refusal) = &survey.refusal {
+            let is_changed = self.draft.is_changed();
+            if !is_changed && (!self.is_repair() || survey.blocks_read == 0) {
+                return Err(Failure::new(FailureCode::BackupFailed, refusal).into());
+            }
+            tracing::warn!(refusal, "what cannot be read is restored without having been read");
+        }
+        let fits = |then: &BadBlocks| match survey.refusal {
+            None => then.is_same_layout(&now),
+            // What was read, and what is erased, written and compared after this, names the rest.
+            Some(_) => then.may_be_layout(&now),
+        };
+        let is_untold = !now.is_told() && then.as_ref().is_some_and(|then| !then.is_told());
+        if is_untold {
+            self.refuse_untold(backup).await?;
         }
         match then {
-            Some(then) if then.is_same_layout(&now) => Ok(Restorable { chip, backup: backup.clone(), then, parts }),
+            Some(then) if fits(&then) => Ok(Restorable { chip, backup: backup.clone(), then, parts }),
             Some(then) => {
                 Err(without_raw(&format!("its bad blocks were {}, they are {}", words(&then), words(&now))).into())
             }
@@ -132,6 +147,24 @@ impl Work {
                 Err(without_raw(&detail).into())
             }
         }
+    }
+
+    /// Whether pages may be restored although the programmer tells nothing of bad blocks: only where there is nothing
+    /// better, and never to try it on a module that is well. The row says so.
+    async fn refuse_untold(&mut self, backup: &BackupRef) -> Result<(), RunError> {
+        // Half of it may be written by now, and no module starts from that.
+        let is_begun = self.resumed.as_ref().is_some_and(|open| open.restoring);
+        let has_better =
+            !self.repair.is_due || (!is_begun && self.own_over_diag(backup.chip, backup.imei).await?.is_some());
+        if has_better {
+            return Err(without_raw(UNTOLD).into());
+        }
+        tracing::warn!("{UNTOLD}");
+        self.draft.update(|record| {
+            let said = std::mem::take(&mut record.detail);
+            record.detail = if said.is_empty() { UNTOLD.to_owned() } else { format!("{said}; {UNTOLD}") };
+        });
+        Ok(())
     }
 
     /// Announces a restore, durably, and gives the permission for it. The intent of the plan that it is part of is

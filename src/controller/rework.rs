@@ -24,7 +24,7 @@ use crate::domain::{
 use crate::hardware::DeviceRecord;
 use crate::protocol::at::Final;
 use crate::protocol::sahara::ChipInfo;
-use crate::vault::{Fault, Held, Vault, VaultError, Verdict as Worth};
+use crate::vault::{Fault, Held, Unjudged, Vault, VaultError, Verdict as Worth};
 
 /// A module in download mode that said who it is.
 type Asked = (DeviceRecord, ChipInfo);
@@ -38,6 +38,8 @@ const REFUSED_PAUSE: Duration = Duration::from_secs(4);
 /// How often a module is given an order as long as it neither answers nor shows anything of it after its next start:
 /// nobody knows whether it was heard.
 const UNANSWERED_MAX: u32 = 2;
+/// Backups that a message names.
+const UNJUDGED_SHOWN: usize = 2;
 
 impl Work {
     /// Repairs a module that is not well, flashes it and proves it.
@@ -58,7 +60,15 @@ impl Work {
         }
         self.repair.budget = Some(rework.per_run);
         self.say(format!("arrived with {diagnosis}"));
-        let own = self.best_backup(info.chip).await?;
+        let own = match self.best_backup(info.chip).await {
+            // Its EFS is whole, and saved before anything is done to it.
+            Err(RunError::Failed(failure))
+                if failure.code == FailureCode::BackupMissing && diagnosis.condition != Condition::EfsLost =>
+            {
+                None
+            }
+            other => other?,
+        };
         let (device, info) = match (diagnosis.condition, own) {
             (Condition::EfsLost, Some(own)) => {
                 self.choose(own, &info, product).await?;
@@ -193,7 +203,8 @@ impl Work {
     }
 
     /// The best backup of a chip that a repair may use: of its pages, or else over DIAG. Pages without their bad blocks
-    /// come last, because nobody can say where they would come to lie.
+    /// come last, because nobody can say where they would come to lie. That a chip has none is said only where that is
+    /// certain: one that is damaged or cannot be opened is a failure, and nothing else is tried in its place.
     pub(super) async fn best_backup(&self, chip: ChipId) -> Result<Option<BackupRef>, RunError> {
         let recorded = self.floor.ledger.backups_of(chip).await?;
         let vault = std::sync::Arc::clone(&self.floor.vault);
@@ -202,17 +213,23 @@ impl Work {
                 vault.best_for(chip, kind, |backup| recorded.contains(&backup.id) && is_usable(backup))
             };
             if let Some(pages) = best(BackupKind::Raw, |backup| backup.bad_blocks.is_some())? {
-                return Ok(Some(pages));
+                return Ok((Some(pages), Vec::new()));
             }
-            match best(BackupKind::Xqcn, |_| true)? {
-                Some(over_diag) => Ok(Some(over_diag)),
-                None => best(BackupKind::Raw, |_| true),
-            }
+            let others = match best(BackupKind::Xqcn, |_| true)? {
+                Some(over_diag) => Some(over_diag),
+                None => best(BackupKind::Raw, |_| true)?,
+            };
+            let unjudged = if others.is_none() { vault.unjudged(chip, &recorded)? } else { Vec::new() };
+            Ok::<_, VaultError>((others, unjudged))
         };
-        let found: Result<_, VaultError> = tokio::task::spawn_blocking(search)
+        let (found, unjudged) = tokio::task::spawn_blocking(search)
             .await
-            .map_err(|error| Failure::new(FailureCode::Internal, error.to_string()))?;
-        Ok(found.map_err(vault_failure)?)
+            .map_err(|error| Failure::new(FailureCode::Internal, error.to_string()))?
+            .map_err(vault_failure)?;
+        if !unjudged.is_empty() {
+            return Err(cannot_be_used(chip, &unjudged).into());
+        }
+        Ok(found)
     }
 
     /// Why a chip has no backup that a repair may use, for QA; whether there is any at all.
@@ -539,4 +556,18 @@ fn why_none(vault: &Vault, chip: ChipId, recorded: &BTreeSet<Sha256Digest>) -> R
 
 fn told(faults: &[Fault]) -> String {
     faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+}
+
+/// Why a chip that has backups gets none of them back, and what opens them. The station's fault, and not the unit's.
+fn cannot_be_used(chip: ChipId, unjudged: &[Unjudged]) -> Failure {
+    let each = unjudged
+        .iter()
+        .take(UNJUDGED_SHOWN)
+        .map(|one| format!("; backup {}: {} ({})", one.id.short(), one.reason, one.path.display()));
+    let detail = format!(
+        "chip {chip} has backups, and none can be used: put the file back from the second place (vault.copy), or import \
+         it with the key that opens it (`backups import --identity`){}",
+        each.collect::<String>()
+    );
+    Failure::new(FailureCode::BackupMissing, detail)
 }

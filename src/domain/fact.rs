@@ -145,6 +145,21 @@ impl BadBlocks {
     pub fn is_same_layout(&self, now: &Self) -> bool {
         self.named == now.named && (!self.named.is_empty() || self.counted == now.counted)
     }
+
+    /// Whether the programmer has told anything of bad blocks. Where it never does, two layouts are equal for all that is
+    /// known, which is nothing.
+    #[must_use]
+    pub fn is_told(&self) -> bool {
+        !self.named.is_empty() || self.counted.is_some()
+    }
+
+    /// The same where `now` is what a part of the pages has named: nothing speaks against it.
+    #[must_use]
+    pub fn may_be_layout(&self, now: &Self) -> bool {
+        let is_count_known = self.counted.is_some() && now.counted.is_some();
+        now.named.iter().all(|block| self.named.binary_search(block).is_ok())
+            && (!is_count_known || self.counted == now.counted)
+    }
 }
 
 /// A stored backup, as the ledger names it.
@@ -528,6 +543,18 @@ mod tests {
     fn plan(erases: &[(u64, u64)], programs: &[(u64, u64)]) -> PlanSummary {
         let digest = Sha256Digest::of(b"");
         PlanSummary { digest, erases: ranges(erases), programs: ranges(programs), guarded: Vec::new() }
+    }
+
+    #[test]
+    fn bad_blocks_that_are_not_told_are_not_known() {
+        let blocks = |named: &[u32], counted| BadBlocks { named: named.to_vec(), counted };
+        let untold = BadBlocks::default();
+        assert!(!untold.is_told() && blocks(&[], Some(0)).is_told() && blocks(&[7], None).is_told());
+        // A part of the pages has named a part of them.
+        let then = blocks(&[3, 7], Some(9));
+        assert!(then.may_be_layout(&blocks(&[7], Some(9))) && then.may_be_layout(&blocks(&[], None)));
+        assert!(!then.may_be_layout(&blocks(&[4], Some(9))) && !then.may_be_layout(&blocks(&[7], Some(10))));
+        assert!(!then.is_same_layout(&blocks(&[7], Some(9))));
     }
 
     #[test]

@@ -94,6 +94,11 @@ pub const SAHARA_STALE_PACKETS_MAX: u32 = 64;
 
 /// Longest XML document from a programmer, in bytes.
 pub const FIREHOSE_DOCUMENT_BYTES_MAX: usize = 64 * 1024;
+/// Least bytes per second that a programmer takes or gives, over a whole image or read. The slowest seen move a hundred
+/// times as many; a slot, a permit and the time of its root port are not held for less.
+pub const FIREHOSE_BYTES_PER_SECOND_MIN: u64 = 16 * 1024;
+/// Reads of single blocks that a programmer may refuse before the rest is not asked for.
+pub const FIREHOSE_REFUSED_READS_MAX: u32 = 32;
 /// Most attributes of one element.
 pub const FIREHOSE_ATTRIBUTES_MAX: usize = 64;
 /// Longest value of an attribute from a programmer, in characters; what is longer is cut.

@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::config::Profile;
 use crate::domain::limits::{QUALIFY_DEADLINE_MS_MIN, QUALIFY_HEADROOM_PERCENT, QUALIFY_MARGIN, QUALIFY_UNITS_MIN};
 use crate::domain::{
-    BackupPart, BatchId, Blame, ChipId, Fact, GuardedSpread, Outcome, Phase, PhaseSpread, Qualification, RunId,
-    RunRecord, Sha256Digest, SlotName, Spread, StationName, Wait, WaitSpread,
+    BackupPart, BadBlocks, BatchId, Blame, ChipId, Fact, GuardedSpread, Outcome, Phase, PhaseSpread, Qualification,
+    RunId, RunRecord, Sha256Digest, SlotName, Spread, StationName, Wait, WaitSpread,
 };
 
 /// What is qualified, and how.
@@ -38,6 +38,8 @@ pub struct Qualifier<'a> {
     backups: BTreeMap<RunId, Vec<BackupPart>>,
     confirmed: BTreeSet<RunId>,
     restored: BTreeSet<RunId>,
+    /// Runs whose programmer told nothing of bad blocks.
+    untold: BTreeSet<RunId>,
     records: Vec<RunRecord>,
 }
 
@@ -45,8 +47,8 @@ impl<'a> Qualifier<'a> {
     /// Nothing is known yet.
     #[must_use]
     pub fn new(input: QualifyInput<'a>) -> Self {
-        let (confirmed, restored) = (BTreeSet::new(), BTreeSet::new());
-        Self { input, backups: BTreeMap::new(), confirmed, restored, records: Vec::new() }
+        let (confirmed, restored, untold) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
+        Self { input, backups: BTreeMap::new(), confirmed, restored, untold, records: Vec::new() }
     }
 
     /// Takes the next fact of the ledger.
@@ -55,6 +57,9 @@ impl<'a> Qualifier<'a> {
             // Only one that was read page by page says where partitions lie.
             Fact::BackupStored { run, backup } if !backup.parts.is_empty() => {
                 self.backups.insert(*run, backup.parts.clone());
+                if !backup.bad_blocks.as_ref().is_some_and(BadBlocks::is_told) {
+                    self.untold.insert(*run);
+                }
             }
             Fact::BackupConfirmed { run, .. } => {
                 self.confirmed.insert(*run);
@@ -96,6 +101,13 @@ impl<'a> Qualifier<'a> {
             && restored < units
         {
             findings.push(format!("the backups of {} units were not written back", units - restored));
+        }
+        let untold = passed.iter().filter(|record| self.untold.contains(&record.run)).count();
+        if untold > 0 {
+            findings.push(format!(
+                "the programmers of {untold} units neither name nor count bad blocks: whether a backup would come to lie where it \
+                 was is not known"
+            ));
         }
         let guarded = self.guarded(&passed, profile, &mut findings);
         let waits = waits(&passed, profile, &mut findings);

@@ -15,7 +15,7 @@ use super::faults::{Faults, Kind};
 use super::flash_map::{Erased, FlashError, FlashMap};
 use super::maker;
 use super::models::Model;
-use super::nand::{Nand, PageState};
+use super::nand::{InWork, Nand, PageState};
 use super::page_pool::mix;
 use super::programmer::{ProgrammerInfo, programmer_info};
 use super::sahara::RomVerdict;
@@ -99,12 +99,16 @@ pub(super) struct Body {
     identity: UnitIdentity,
     born_revision: String,
     nand: Nand,
+    /// What the programmer is at in the storage.
+    in_work: Option<InWork>,
     seed: u64,
     programmer: Option<ProgrammerInfo>,
     running: Option<System>,
     journal: Journal,
     cfun: u8,
     altered: bool,
+    /// Whether it was flashed and not started since.
+    is_new: bool,
     /// Starts since the boot loader was programmed.
     flashed_starts: u32,
     starts: u32,
@@ -135,12 +139,14 @@ impl Body {
             identity,
             born_revision: revision,
             nand,
+            in_work: None,
             seed,
             programmer: None,
             running: None,
             journal: Journal::default(),
             cfun: 0,
             altered: false,
+            is_new: false,
             flashed_starts: 0,
             starts: 0,
             events: Vec::new(),
@@ -224,6 +230,13 @@ impl Body {
             && let Err(error) = maker::alter_after_flash(&mut self.nand, &self.identity, &self.faults, self.seed)
         {
             tracing::warn!(%error, unit = self.identity.number, "a planted fault could not be stored");
+        }
+        if flashed
+            && std::mem::take(&mut self.is_new)
+            && self.faults.has(Kind::BandMissingPolicy)
+            && let Err(error) = maker::take_policy(&mut self.nand, &self.identity)
+        {
+            tracing::warn!(%error, unit = self.identity.number, "the package's carrier policy could not be stored");
         }
         self.lose_efs_at_start(flashed);
         self.running = None;
@@ -350,7 +363,23 @@ impl Body {
     }
 
     pub(super) fn erase(&mut self, map: &FlashMap, range: PageRange) -> Result<Erased, String> {
-        map.erase(&mut self.nand, range).map_err(|error| error.to_string())
+        let erased = map.erase(&mut self.nand, range).map_err(|error| error.to_string());
+        self.in_work = self.nand.last_in_work();
+        erased
+    }
+
+    /// What the programmer was at is done.
+    pub(super) fn settle_storage(&mut self) {
+        self.in_work = None;
+    }
+
+    /// The supply is gone, in the middle of whatever it was.
+    pub(super) fn lose_power(&mut self) {
+        if let Some(work) = self.in_work.take()
+            && let Err(error) = self.nand.tear(work)
+        {
+            tracing::warn!(%error, unit = self.identity.number, "what was in work could not be spoiled");
+        }
     }
 
     /// Programs pages. Pages that were not erased are spoiled by it, and the programmer notices.
@@ -358,6 +387,7 @@ impl Body {
         let pages = (bytes.len() / self.nand.page_bytes()) as u64;
         let dirty = (page..page + pages).find(|page| map.state(&self.nand, *page) != PageState::Erased);
         map.program(&mut self.nand, page, bytes).map_err(|error| error.to_string())?;
+        self.in_work = self.nand.last_in_work();
         dirty.map_or(Ok(()), |page| Err(format!("Write Failed sector {page}, page is not erased")))
     }
 
@@ -375,6 +405,7 @@ impl Body {
     pub(super) fn programmed(&mut self, range: PageRange) -> Option<FlashMap> {
         if range.start == 0 {
             self.faults.boot_loader_programmed();
+            self.is_new = true;
         }
         let table = self.identity.model.range("MIBIB")?;
         (table.start <= range.start && range.start < table.end())

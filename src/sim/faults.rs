@@ -41,9 +41,11 @@ macro_rules! faults {
 
 faults! {
     BandMissingPolicy = "band-missing-policy", Phase::Verify, 0, false,
-        "After the flash the module's carrier policy lacks a band (n77 where it has NR).";
+        "After every flash the module's carrier policy, which comes with the package, lacks a band (n77 where it has NR).";
     BandMissingConfig = "band-missing-config", Phase::Verify, 0, false,
         "After the flash the module's configuration lacks a band (n77 where it has NR, band 7 elsewhere).";
+    BadBlocksUntold = "bad-blocks-untold", Phase::Backup, 0, false,
+        "The programmer neither names nor counts the bad blocks of the storage.";
     CfunAfter = "cfun-5-after", Phase::Verify, 0, false,
         "After the flash the EFS is a blank skeleton: CFUN 5, no IMEI, no calibration.";
     CfunAfterAlways = "cfun-5-always", Phase::Verify, 0, false,

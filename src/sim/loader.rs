@@ -277,12 +277,15 @@ impl<'a> Loader<'a> {
             total = if wide { total * 2 } else { total / 2 };
         }
         let page = geometry.page_bytes;
+        let bad_blocks = match self.has(Kind::BadBlocksUntold) {
+            true => String::new(),
+            false => format!(", \"bad_blocks\":{}", self.body.lock().bad_blocks()),
+        };
         self.log(&format!(
             "INFO: {{\"storage_info\": {{\"total_blocks\":{total}, \"block_size\":{page}, \"page_size\":{page}, \
              \"num_physical\":1, \"manufacturer_id\":44, \"serial_num\":0, \"fw_version\":\"0\", \"mem_type\":\"NAND\", \
-             \"prod_name\":\"SIMNAND\", \"pages_per_block\":{}, \"bad_blocks\":{}}}}}",
+             \"prod_name\":\"SIMNAND\", \"pages_per_block\":{}{bad_blocks}}}}}",
             geometry.pages_per_block,
-            self.body.lock().bad_blocks()
         ));
         self.ack_raw(false);
         None

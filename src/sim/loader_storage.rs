@@ -45,6 +45,9 @@ impl Loader<'_> {
 
     /// Says which bad blocks a command steps over.
     fn name_bad_blocks(&self, range: PageRange) {
+        if self.has(Kind::BadBlocksUntold) {
+            return;
+        }
         let bad = self.body.lock().bad_blocks_in(range);
         bad.into_iter().for_each(|block| self.log(&format!("INFO: NAND bad block skipped: {block}")));
     }
@@ -98,12 +101,15 @@ impl Loader<'_> {
                     Err(reason) => return self.refuse(&format!("Erase failed: {reason}")),
                 }
             }
+            if moment == Moment::End {
+                self.pace.settle().await;
+                self.body.lock().settle_storage();
+            }
             self.stop(moment).await;
         }
         if self.hits(Kind::EfsWiped, range.start, false) {
             self.body.lock().lose_efs();
         }
-        self.pace.settle().await;
         self.observe(Sign::Destructive);
         self.ack_raw(false);
         None
@@ -162,6 +168,7 @@ impl Loader<'_> {
             }
         }
         self.pace.settle().await;
+        self.body.lock().settle_storage();
         self.stop(Moment::End).await;
         if refused {
             failure = Some("Write Failed sector 0, size 0 result 2".to_owned());

@@ -126,18 +126,9 @@ pub(super) fn alter_after_flash(
     seed: u64,
 ) -> Result<(), SimError> {
     let map = FlashMap::of_module(nand, unit.model);
-    let missing = |key: BandKey, nand: &mut Nand| -> Result<(), EfsError> {
-        let gone = if unit.model.nr_sa.is_empty() { LTE_BAND } else { NR_BAND };
-        let mut bands = efs::mount(nand, &map)?.items.bands(key);
-        bands.retain(|band| *band != gone);
-        efs::write(nand, &map, key.path(), Some(&encode_bands(&bands)))
-    };
-    let nr = !unit.model.nr_sa.is_empty();
     if faults.has(Kind::BandMissingConfig) {
-        missing(if nr { BandKey::NrSaConfig } else { BandKey::LteConfig }, nand)?;
-    }
-    if faults.has(Kind::BandMissingPolicy) {
-        missing(if nr { BandKey::NrSaPolicy } else { BandKey::LtePolicy }, nand)?;
+        let is_nr = !unit.model.nr_sa.is_empty();
+        take_band(nand, unit, if is_nr { BandKey::NrSaConfig } else { BandKey::LteConfig })?;
     }
     if faults.has(Kind::ImeiChanged) {
         let other = identity(unit.model, unit.number + STRANGER, seed);
@@ -150,6 +141,21 @@ pub(super) fn alter_after_flash(
         lose_efs(nand, &map)?;
     }
     Ok(())
+}
+
+/// The first start after every flash with a package whose carrier policy lacks a band: the module takes it over.
+pub(super) fn take_policy(nand: &mut Nand, unit: &UnitIdentity) -> Result<(), SimError> {
+    let is_nr = !unit.model.nr_sa.is_empty();
+    Ok(take_band(nand, unit, if is_nr { BandKey::NrSaPolicy } else { BandKey::LtePolicy })?)
+}
+
+/// Takes a band out of one of the module's sets.
+fn take_band(nand: &mut Nand, unit: &UnitIdentity, key: BandKey) -> Result<(), EfsError> {
+    let map = FlashMap::of_module(nand, unit.model);
+    let gone = if unit.model.nr_sa.is_empty() { LTE_BAND } else { NR_BAND };
+    let mut bands = efs::mount(nand, &map)?.items.bands(key);
+    bands.retain(|band| *band != gone);
+    efs::write(nand, &map, key.path(), Some(&encode_bands(&bands)))
 }
 
 /// Takes away the calibration items that anyone asks for. Some others stay, so the modem still starts as usual: the

@@ -78,8 +78,9 @@ impl Module {
             }
             tokio::select! {
                 biased;
-                changed = supply.changed() => if changed.is_err() {
-                    return;
+                changed = supply.changed() => match changed {
+                    Ok(()) => self.body.lock().lose_power(),
+                    Err(_) => return,
                 },
                 () = Box::pin(self.live()) => return,
             }

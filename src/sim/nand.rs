@@ -1,7 +1,7 @@
 //! A NAND: pages that can be programmed once, blocks that can be erased, blocks that go bad.
 //!
 //! It is as unforgiving as a real one. Programming a page twice spoils it: it reads as an uncorrectable error until
-//! its block is erased. So a flasher that writes before it erases, or pads an erased area with `0xff`, fails here as
+//! its block is erased. So does a supply that fails while a page is programmed or a block erased. So a flasher that writes before it erases, or pads an erased area with `0xff`, fails here as
 //! it fails on the line.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -33,7 +33,7 @@ pub enum PageState {
     Erased,
     /// Holds what was programmed, which may be `0xff` as well.
     Programmed,
-    /// Was programmed more than once: cannot be read.
+    /// Was programmed more than once, or in work when the supply failed: cannot be read.
     Spoiled,
 }
 
@@ -92,7 +92,18 @@ pub struct Nand {
     tags: Vec<Option<Box<[u64]>>>,
     bad: BTreeSet<u64>,
     faults: BTreeMap<u64, BlockFault>,
+    /// What was programmed or erased last.
+    last: Option<InWork>,
     store: Store,
+}
+
+/// What the cells of a storage are worked on by one operation: cut off in the middle of it, they hold nothing.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum InWork {
+    /// A page that is programmed.
+    Page(u64),
+    /// A block that is erased.
+    Block(u64),
 }
 
 impl Nand {
@@ -120,7 +131,15 @@ impl Nand {
 
     fn with(geometry: Geometry, total_pages: u64, store: Store) -> Self {
         let blocks = index(total_pages) / geometry.pages_per_block as usize;
-        Self { geometry, total_pages, tags: vec![None; blocks], bad: BTreeSet::new(), faults: BTreeMap::new(), store }
+        Self {
+            geometry,
+            total_pages,
+            tags: vec![None; blocks],
+            bad: BTreeSet::new(),
+            faults: BTreeMap::new(),
+            last: None,
+            store,
+        }
     }
 
     /// Page and block size.
@@ -224,6 +243,7 @@ impl Nand {
         if (page..page + count).all(|page| self.raw_tag(page) == ERASED) {
             let tags: Vec<u64> = bytes.chunks_exact(page_bytes).map(content_hash).collect();
             self.store.program(page, bytes, &tags)?;
+            self.last = Some(InWork::Page(page + count - 1));
             let first = index(page % pages_per_block);
             self.tags_of(block)[first..first + tags.len()].copy_from_slice(&tags);
             return Ok(());
@@ -235,6 +255,7 @@ impl Nand {
                 tag => self.store.program(page, content, &[tag])?,
             }
             self.tags_of(block)[index(page % pages_per_block)] = tag;
+            self.last = Some(InWork::Page(page));
         }
         Ok(())
     }
@@ -256,9 +277,33 @@ impl Nand {
             self.mark_bad(block)?;
             return Err(NandError::EraseFailed { block });
         }
+        self.last = Some(InWork::Block(block));
         if self.tags[index(block)].is_some() {
             self.store.erase(block * pages, pages)?;
             self.tags[index(block)] = None;
+        }
+        Ok(())
+    }
+
+    /// What was programmed or erased last: what is in work as long as that goes on.
+    #[must_use]
+    pub const fn last_in_work(&self) -> Option<InWork> {
+        self.last
+    }
+
+    /// The supply fails in the middle of an operation: what it was at cannot be read until its block is erased.
+    ///
+    /// # Errors
+    /// [`NandError::Store`].
+    pub fn tear(&mut self, work: InWork) -> Result<(), NandError> {
+        let per_block = self.pages_per_block();
+        let pages = match work {
+            InWork::Page(page) => page..page + 1,
+            InWork::Block(block) => block * per_block..(block + 1) * per_block,
+        };
+        for page in pages {
+            self.store.spoil(page, SPOILED)?;
+            self.tags_of(page / per_block)[index(page % per_block)] = SPOILED;
         }
         Ok(())
     }

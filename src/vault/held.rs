@@ -126,10 +126,11 @@ impl Vault {
             if !is_candidate {
                 continue;
             }
-            if let Verdict::Good(backup) = self.judge(&held.entry)?
-                && is_recorded(&backup)
-            {
-                return Ok(Some(backup));
+            match self.judge(&held.entry) {
+                Ok(Verdict::Good(backup)) if is_recorded(&backup) => return Ok(Some(backup)),
+                // What is left unused and why is told by [`Vault::unjudged`].
+                Ok(_) | Err(VaultError::Key { .. }) => {}
+                Err(error) => return Err(error),
             }
         }
         Ok(None)

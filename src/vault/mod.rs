@@ -20,9 +20,11 @@ mod plausible;
 mod seal;
 mod section;
 mod transfer;
+mod unjudged;
 mod writer;
 mod xqcn;
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -37,6 +39,7 @@ pub use keys::{PublicKey, SecretKeys};
 pub use plausible::{efs_digest, plausible};
 pub use seal::Label;
 pub use transfer::Examined;
+pub use unjudged::Unjudged;
 pub use writer::Writer;
 pub use xqcn::XqcnDraft;
 
@@ -272,22 +275,34 @@ impl Vault {
         Ok(StoredBackup { reference: backup.clone(), parts: parts.collect() })
     }
 
-    /// What is in the vault, by chip and age; files of other names are left out. Blocks.
+    /// What is in the vault, in either place, by chip and age; files of other names are left out. Blocks.
     ///
     /// # Errors
     /// Of the disk.
     pub fn list(&self) -> Result<Vec<VaultEntry>, VaultError> {
+        let mut directories = entries(&*self.disk, &self.directory)?;
+        if let Some(copy) = &self.copy {
+            directories.extend(entries(&*self.disk, copy).unwrap_or_default());
+        }
+        let chips: BTreeSet<ChipId> = directories.iter().filter_map(|entry| entry.name.parse().ok()).collect();
         let mut found = Vec::new();
-        for directory in entries(&*self.disk, &self.directory)? {
-            let Ok(chip) = directory.name.parse::<ChipId>() else { continue };
+        for chip in chips {
             found.extend(self.entries_of(chip)?);
         }
         Ok(found)
     }
 
-    /// The files of a chip, the oldest first.
+    /// The files of a chip, the oldest first. One that lies in the second place alone is one too.
     fn entries_of(&self, chip: ChipId) -> Result<Vec<VaultEntry>, VaultError> {
-        self.entries_in(&self.directory, chip)
+        let mut found = self.entries_in(&self.directory, chip)?;
+        if let Some(copy) = &self.copy {
+            // A disk that is not there today is no reason not to use what is here.
+            found.extend(self.entries_in(copy, chip).unwrap_or_default());
+            // The first of two, and the sort is stable, is the vault's own.
+            found.sort_by_key(|entry| (entry.number, entry.id));
+            found.dedup_by_key(|entry| (entry.number, entry.id));
+        }
+        Ok(found)
     }
 
     fn entries_in(&self, directory: &Path, chip: ChipId) -> Result<Vec<VaultEntry>, VaultError> {

@@ -9,6 +9,7 @@ mod each_fault;
 mod faults;
 mod harness;
 mod interruptions;
+mod keeps;
 mod matrix;
 mod meddler;
 mod moves;

@@ -52,6 +52,17 @@ fn qualification<'a>(line: &Line, facts: impl IntoIterator<Item = &'a Fact>) -> 
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_programmer_that_tells_nothing_of_bad_blocks_is_found() {
+    let line = line("  faults:\n    - { fault: bad-blocks-untold, unit: 2 }\n").await;
+    let (end, entries) = line.run(BATCH, UNITS).await;
+    assert_eq!(end, End::Complete);
+    let facts: Vec<Fact> = entries.into_iter().map(|entry| entry.fact).collect();
+    let found = qualification(&line, &facts);
+    assert!(!found.qualified && found.restored == Some(UNITS - 1), "{found:#?}");
+    assert!(found.findings.iter().any(|finding| finding.contains("bad blocks")), "{:#?}", found.findings);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_profile_that_keeps_what_it_promises_is_qualified_by_its_runs() {
     let line = line("").await;
     let (end, entries) = line.run(BATCH, UNITS).await;

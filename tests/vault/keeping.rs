@@ -1,5 +1,6 @@
 //! How backups are kept: under which keys, in which places, and which of several counts.
 
+use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -430,4 +431,43 @@ proptest! {
         }
         prop_assert_eq!(names(&disk).len(), 2);
     }
+}
+
+#[test]
+fn a_backup_that_cannot_be_judged_is_there_all_the_same() {
+    let disk = MemoryDisk::new();
+    let both = vault(&disk).with_copy(COPY.into());
+    let stored = both.store(draft(good_efs())).expect("stored");
+    let recorded = BTreeSet::from([stored.id]);
+    let path = file(&stored);
+    let copy = Path::new(COPY).join(CHIP.to_string()).join(path.file_name().expect("a name"));
+    let good = disk.read(&path, 1 << 20).expect("there");
+    assert_eq!(both.unjudged(CHIP, &recorded).expect("read"), []);
+
+    // Where one place has it, it is listed and used.
+    disk.remove(&path).expect("there");
+    assert_eq!(both.list().expect("listed").len(), 1);
+    assert_eq!(best(&both, &[&stored]), Some(stored.id));
+    assert_eq!(both.unjudged(CHIP, &recorded).expect("read"), []);
+
+    disk.tamper(&copy, |bytes| bytes.truncate(bytes.len() - 1)).expect("there");
+    assert_eq!(best(&both, &[&stored]), None);
+    let [one] = &both.unjudged(CHIP, &recorded).expect("read")[..] else { panic!("one") };
+    assert_eq!((one.id, &one.path), (stored.id, &path));
+    assert_eq!(both.unjudged(CHIP, &BTreeSet::new()).expect("read"), [], "it is nobody's");
+
+    // What stands in for it later is as good.
+    let again = both.store(draft(good_efs())).expect("stored");
+    assert_eq!((again.id, best(&both, &[&again])), (stored.id, Some(stored.id)));
+    assert_eq!(both.unjudged(CHIP, &recorded).expect("read"), []);
+
+    // Sealed to a key that is not there.
+    let key = disk.read(Path::new(KEY), 1 << 20).expect("there");
+    disk.remove(Path::new(KEY)).expect("there");
+    let reopened = vault(&disk).with_copy(COPY.into());
+    let error = reopened.unjudged(CHIP, &recorded).expect_err("nobody can say");
+    assert!(matches!(error, VaultError::Key { .. }), "{error}");
+    disk.replace(Path::new(KEY), &key, false).expect("put back");
+    disk.replace(&path, &good, false).expect("put back");
+    assert_eq!(best(&vault(&disk).with_copy(COPY.into()), &[&stored]), Some(stored.id));
 }

@@ -19,6 +19,10 @@ use crate::protocol::firehose::{
 const BANNER_GAP: Duration = Duration::from_secs(3);
 /// How long log lines are still read after a reset was acknowledged; the module leaves once they are.
 const DRAIN_LIMIT: Duration = Duration::from_secs(10);
+/// How long nothing follows the words in the middle of a read that may be its refusal: payload would.
+const REFUSAL_GAP: Duration = Duration::from_secs(3);
+/// How much of the end of a payload may be such words.
+const REFUSAL_BYTES_MAX: usize = 16 * 1024;
 /// How often a payload size is negotiated before that counts as a broken programmer.
 const NEGOTIATIONS_MAX: u32 = 3;
 
@@ -30,6 +34,33 @@ pub(crate) struct Firehose {
     timeouts: Timeouts,
     payload_bytes: u32,
     bad_blocks: SeenBadBlocks,
+    payload: Pour,
+}
+
+/// A payload on its way, in either direction: since when, and how much of it.
+#[derive(Debug, Clone, Copy, Default)]
+struct Pour {
+    began: Duration,
+    bytes: u64,
+}
+
+impl Pour {
+    /// When the next piece must be there, or taken: within `limit`, and before all of it together is slower than any
+    /// programmer. The first pieces may take `limit` longer.
+    fn deadline(&self, now: Duration, limit: Duration) -> Duration {
+        let slowest = self.bytes.saturating_mul(1000) / limits::FIREHOSE_BYTES_PER_SECOND_MIN;
+        let whole = self.began.saturating_add(limit).saturating_add(Duration::from_millis(slowest));
+        now.saturating_add(limit).min(whole)
+    }
+}
+
+/// What a reading of whole ranges came to, of which nothing is kept.
+#[derive(Debug, Default)]
+pub(crate) struct Survey {
+    /// Erase blocks that were read.
+    pub(crate) blocks_read: u64,
+    /// What was said of the first that could not be read.
+    pub(crate) refusal: Option<String>,
 }
 
 /// Bad blocks as far as the programmer tells: a count now and then, and lines that name one. The same line comes
@@ -121,7 +152,14 @@ impl Firehose {
     pub(crate) fn over(link: EdlLink, heard: &[u8], timeouts: &Timeouts) -> Self {
         let mut inbox = Inbox::new();
         inbox.feed(heard);
-        Self { link, inbox, timeouts: *timeouts, payload_bytes: 0, bad_blocks: SeenBadBlocks::default() }
+        Self {
+            link,
+            inbox,
+            timeouts: *timeouts,
+            payload_bytes: 0,
+            bad_blocks: SeenBadBlocks::default(),
+            payload: Pour::default(),
+        }
     }
 
     /// Agrees on the payload size.
@@ -205,14 +243,27 @@ impl Firehose {
             return Err(Failure::new(FailureCode::BackupFailed, detail).into());
         }
         self.inbox.expect_raw(range.pages.saturating_mul(u64::from(geometry.page_bytes)));
+        let mut pour = Pour { began: self.link.clock().now(), bytes: 0 };
+        let mut last_words = LastWords::default();
         while self.inbox.raw_remaining() > 0 {
             if let Some(bytes) = self.inbox.take_raw() {
+                pour.bytes += bytes.len() as u64;
+                last_words.hear(&bytes);
                 sink(&bytes)?;
                 continue;
             }
-            let deadline = self.deadline(self.timeouts.transfer);
+            let refusal = last_words.refusal();
+            let limit = if refusal.is_some() { REFUSAL_GAP } else { self.timeouts.transfer };
+            let deadline = pour.deadline(self.link.clock().now(), self.timeouts.transfer).min(self.deadline(limit));
             let waiting = self.waiting(Wait::Transfer);
-            let bytes = self.link.receive_until(deadline, "a read stopped in the middle").await?;
+            let bytes = match (self.link.receive_until(deadline, "a read stopped in the middle").await, refusal) {
+                (Err(SessionError::Silent(_)), Some(reason)) => {
+                    self.inbox.expect_raw(0);
+                    let detail = format!("read of page {} failed: {reason}", range.start);
+                    return Err(Failure::new(FailureCode::BackupFailed, detail).into());
+                }
+                (bytes, _) => bytes?,
+            };
             waiting.over();
             self.inbox.feed(&bytes);
             self.link.recycle(bytes);
@@ -225,6 +276,45 @@ impl Firehose {
             return Err(Failure::new(FailureCode::BackupFailed, detail).into());
         }
         Ok(())
+    }
+
+    /// Reads ranges only to make the programmer name the bad blocks in them. What it refuses to read is read again block by
+    /// block, and passed over where it is refused again.
+    pub(crate) async fn survey(&mut self, ranges: &[PageRange], geometry: Geometry) -> Result<Survey, SessionError> {
+        let mut survey = Survey::default();
+        let mut refusals = 0;
+        for range in ranges {
+            if self.try_read(*range, geometry, &mut survey).await? {
+                continue;
+            }
+            let per_block = u64::from(geometry.pages_per_block);
+            let mut start = range.start;
+            while start < range.end() && refusals < limits::FIREHOSE_REFUSED_READS_MAX {
+                let next = (start / per_block + 1).saturating_mul(per_block).min(range.end());
+                let block = PageRange { start, pages: next - start };
+                refusals += u32::from(!self.try_read(block, geometry, &mut survey).await?);
+                start = next;
+            }
+        }
+        Ok(survey)
+    }
+
+    /// Whether a range could be read; its refusal goes into the survey.
+    async fn try_read(
+        &mut self,
+        range: PageRange,
+        geometry: Geometry,
+        survey: &mut Survey,
+    ) -> Result<bool, SessionError> {
+        match self.read(range, geometry, |_| Ok(())).await {
+            Ok(()) => survey.blocks_read += range.pages.div_ceil(u64::from(geometry.pages_per_block)),
+            Err(SessionError::Failed(failure)) if failure.code == FailureCode::BackupFailed => {
+                survey.refusal.get_or_insert(failure.detail);
+                return Ok(false);
+            }
+            Err(error) => return Err(error),
+        }
+        Ok(true)
     }
 
     /// Reads a range into memory; for small ones.
@@ -282,6 +372,8 @@ impl Firehose {
                     budget.take(&line).map_err(failure)?;
                 }
                 Message::Response(response) => {
+                    // Where it asks for payload, that begins now.
+                    self.payload = Pour { began: self.link.clock().now(), bytes: 0 };
                     return Ok(Answer { response, logs: budget.kept(), error_logged: budget.saw_error() });
                 }
             }
@@ -290,12 +382,24 @@ impl Firehose {
 
     /// Queues a piece of payload.
     pub(crate) async fn send_payload(&mut self, bytes: &[u8]) -> Result<(), SessionError> {
-        self.link.send(bytes, true, self.timeouts.transfer, "payload was not taken").await
+        let limit = self.payload_limit()?;
+        self.payload.bytes += bytes.len() as u64;
+        self.link.send(bytes, true, limit, "payload was not taken").await
     }
 
     /// Waits until all payload is taken.
     pub(crate) async fn flush_payload(&mut self) -> Result<(), SessionError> {
-        self.link.flush(self.timeouts.transfer, "payload was not taken").await
+        let limit = self.payload_limit()?;
+        self.link.flush(limit, "payload was not taken").await
+    }
+
+    /// How long the next transfer of the payload may take.
+    fn payload_limit(&self) -> Result<Duration, SessionError> {
+        let now = self.link.clock().now();
+        match self.payload.deadline(now, self.timeouts.transfer).saturating_sub(now) {
+            Duration::ZERO => Err(SessionError::Silent("payload was taken too slowly")),
+            limit => Ok(limit),
+        }
     }
 
     async fn message(&mut self, deadline: Duration, silence: &'static str) -> Result<Message, SessionError> {
@@ -324,7 +428,87 @@ impl Firehose {
     }
 }
 
+/// The end of what has come of a payload: a programmer that cannot go on with a read says so where payload was expected.
+#[derive(Debug, Default)]
+struct LastWords(Vec<u8>);
+
+impl LastWords {
+    fn hear(&mut self, payload: &[u8]) {
+        const START: &[u8] = b"<?xml";
+        // Words come in transfers of their own.
+        if !self.0.starts_with(START) || self.0.len() + payload.len() > REFUSAL_BYTES_MAX {
+            self.0.clear();
+        }
+        if payload.len() <= REFUSAL_BYTES_MAX && (!self.0.is_empty() || payload.starts_with(START)) {
+            self.0.extend_from_slice(payload);
+        }
+    }
+
+    /// Why the read is refused, where these are words and nothing else, and the last of them is a refusal.
+    fn refusal(&self) -> Option<String> {
+        if self.0.is_empty() {
+            return None;
+        }
+        let mut inbox = Inbox::new();
+        inbox.feed(&self.0);
+        let mut logs = LogBudget::new();
+        let mut is_refused = false;
+        while let Some(message) = inbox.next().ok()? {
+            match message {
+                Message::Log(line) if !is_refused => logs.take(&line).ok()?,
+                Message::Response(response) if !is_refused => is_refused = !response.ack,
+                _ => return None,
+            }
+        }
+        is_refused.then(|| logs.kept().join(" | "))
+    }
+}
+
 /// What a broken protocol means.
 pub(crate) fn failure(error: FirehoseError) -> SessionError {
     Failure::new(error.code(), error.to_string()).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn document(body: &str) -> Vec<u8> {
+        format!("<?xml version=\"1.0\" encoding=\"UTF-8\" ?><data>{body}</data>").into_bytes()
+    }
+
+    fn refusal(pieces: &[Vec<u8>]) -> Option<String> {
+        let mut words = LastWords::default();
+        pieces.iter().for_each(|piece| words.hear(piece));
+        words.refusal()
+    }
+
+    #[test]
+    fn a_refusal_in_the_middle_of_a_payload_is_told_from_payload() {
+        let log = document("<log value=\"ERROR: page 9 cannot be corrected\" />");
+        let refused = document("<response value=\"NAK\" rawmode=\"false\" />");
+        let payload = vec![0xa5; 16 * 1024];
+        let told = refusal(&[payload.clone(), log.clone(), refused.clone()]);
+        assert!(told.is_some_and(|told| told.contains("page 9")));
+        assert!(refusal(&[payload.clone(), [log.clone(), refused.clone()].concat()]).is_some());
+        // Something follows, or it is none, or it is not all there.
+        assert_eq!(refusal(&[refused.clone(), payload.clone()]), None);
+        assert_eq!(refusal(&[refused.clone(), vec![0xa5]]), None);
+        assert_eq!(refusal(&[document("<response value=\"ACK\" rawmode=\"false\" />")]), None);
+        assert_eq!(refusal(&[log]), None);
+        assert_eq!(refusal(&[refused[..refused.len() - 1].to_vec()]), None);
+        assert_eq!(refusal(&[payload, vec![0xa5; 7]]), None);
+    }
+
+    #[test]
+    fn a_payload_that_only_trickles_comes_to_an_end() {
+        let limit = Duration::from_secs(30);
+        let pour = |bytes| Pour { began: Duration::from_secs(100), bytes };
+        assert_eq!(pour(0).deadline(Duration::from_secs(100), limit), Duration::from_secs(130));
+        // At full speed only the single transfer counts.
+        let second = limits::FIREHOSE_BYTES_PER_SECOND_MIN;
+        assert_eq!(pour(600 * second).deadline(Duration::from_secs(160), limit), Duration::from_secs(190));
+        // Below the least speed the whole of it does.
+        assert_eq!(pour(10 * second).deadline(Duration::from_secs(125), limit), Duration::from_secs(140));
+    }
 }

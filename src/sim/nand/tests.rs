@@ -33,6 +33,31 @@ fn a_page_programmed_twice_is_spoiled_until_its_block_is_erased() {
 }
 
 #[test]
+fn what_is_in_work_when_the_supply_fails_cannot_be_read_until_its_block_is_erased() {
+    let disk = MemoryDisk::new();
+    let in_file = || Nand::in_file(GEOMETRY, PAGES, &disk, Path::new("module")).unwrap();
+    let mut nand = in_file();
+    nand.program(8, &[content(1), content(2)].concat()).unwrap();
+    assert_eq!(nand.last_in_work(), Some(InWork::Page(9)));
+    nand.tear(InWork::Page(9)).unwrap();
+    nand.program(16, &content(3)).unwrap();
+    nand.erase(2).unwrap();
+    assert_eq!(nand.last_in_work(), Some(InWork::Block(2)));
+    nand.tear(InWork::Block(2)).unwrap();
+    // It is so after a restart of the simulator, too.
+    let mut nand = in_file();
+    assert_eq!(read(&nand, 8).unwrap(), 1);
+    for page in [9, 16, 17, 23] {
+        assert!(matches!(read(&nand, page), Err(NandError::Uncorrectable { .. })), "{page}");
+    }
+    nand.program(17, &content(4)).unwrap();
+    assert_eq!(nand.state(17), PageState::Spoiled, "only an erase helps");
+    nand.erase(1).unwrap();
+    nand.erase(2).unwrap();
+    assert_eq!(nand.used_pages(), 0);
+}
+
+#[test]
 fn programming_ones_makes_a_page_used() {
     let mut nand = Nand::in_memory(GEOMETRY, PAGES, &PagePool::new());
     nand.program(3, &content(0xff)).unwrap();

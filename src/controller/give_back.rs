@@ -14,12 +14,13 @@ use super::floor::Product;
 use super::restore::{Restorable, donor};
 use super::session::at::AtSession;
 use super::session::diag::{Compared, Restored};
+use super::verify::Guest;
 use super::work::Work;
 use super::xqcn::OverDiag;
 use crate::domain::{
-    BackupKind, BackupRef, CFUN_FACTORY_TEST, ChipId, Fact, FailureCode, Family, Identity, Imei, Phase,
+    BackupKind, BackupRef, Blame, CFUN_FACTORY_TEST, ChipId, Fact, FailureCode, Family, Identity, Imei, Phase, Wait,
 };
-use crate::hardware::DeviceRecord;
+use crate::hardware::{DeviceMode, DeviceRecord};
 use crate::protocol::at;
 use crate::protocol::diag::Mode;
 use crate::protocol::xqcn::{self, Owner, Xqcn};
@@ -28,6 +29,8 @@ use crate::protocol::xqcn::{self, Owner, Xqcn};
 const DIFFERENCES_SHOWN: usize = 4;
 /// How often a module without IMEI may leave between the question for its chip and the next one, and is asked again.
 const LEAVES_MAX: u32 = 1;
+/// How much longer than ever in its run a module may be away when it starts, and is still taken for the one that left.
+const LATER_MAX: Duration = Duration::from_secs(3);
 
 impl Work {
     /// What of the unit's own the next flash restores; `None` where it is given back over DIAG after that flash instead.
@@ -109,12 +112,80 @@ impl Work {
             record.flags.repaired = true;
             record.backup = Some(backup.id);
         });
-        let restored = self.write_over_diag(&device, product, &content).await?;
-        tracing::info!(items = restored.items, files = restored.files, refused = restored.refused.len(), "given back");
-        let device = self.start_restored(&device, product).await?;
-        let device = self.compare_started(device, product, &content).await?;
+        let given = match self.write_and_start(&device, product, &content).await {
+            Ok(device) => self.confirm_whose(device, product, backup).await,
+            Err(failure) if failure.code.blame() == Blame::Unit => {
+                Err(self.blame_whose(failure, &device, product, backup).await)
+            }
+            Err(failure) => Err(failure),
+        };
+        let device = given?;
         self.append(Fact::Restored { run: self.run(), backup: backup.id, bytes: backup.bytes }).await?;
         Ok(device)
+    }
+
+    async fn write_and_start(
+        &mut self,
+        device: &DeviceRecord,
+        product: &Product,
+        content: &Xqcn,
+    ) -> Result<DeviceRecord, Failure> {
+        let restored = self.write_over_diag(device, product, content).await?;
+        tracing::info!(items = restored.items, files = restored.files, refused = restored.refused.len(), "given back");
+        let started = self.start_restored(device, product).await?;
+        self.compare_started(started, product, content).await
+    }
+
+    /// Asks the module that was written to for its chip, and starts it again: what it says over AT it was just given, so
+    /// nothing else proves that it is the unit. Another one is remembered, because it carries what is not its own.
+    async fn confirm_whose(
+        &mut self,
+        device: DeviceRecord,
+        product: &Product,
+        backup: &BackupRef,
+    ) -> Result<DeviceRecord, Failure> {
+        let profile = Arc::clone(&product.profile);
+        let (there, info) = self.reach_edl(&device, profile.family, &profile.timeouts).await?;
+        let started = self.leave_probe(&there, product).await;
+        if info.chip == backup.chip {
+            return started;
+        }
+        let mut device = started.unwrap_or(there);
+        let identity = match self.open_started(&mut device, product).await {
+            Ok(mut at) => self.read_identity(&mut at, &device, profile.family, &profile.timeouts).await,
+            Err(failure) => Err(failure),
+        };
+        // What it does not say now it will say once it is asked again.
+        let identity = identity.unwrap_or_else(|_| Identity {
+            imei: Some(backup.imei),
+            imei_text: backup.imei.to_string(),
+            ..Identity::default()
+        });
+        let detail = format!("chip {} was written to where {} was", info.chip, backup.chip);
+        self.repair.stranger = Some(Box::new(Guest { device, identity, chip: info, written_as: Some(backup.chip) }));
+        Err(Failure::new(FailureCode::UnitSwapped, detail))
+    }
+
+    /// A failure of what was given back is that of the unit only where it is the unit that was given it.
+    async fn blame_whose(
+        &mut self,
+        failure: Failure,
+        device: &DeviceRecord,
+        product: &Product,
+        backup: &BackupRef,
+    ) -> Failure {
+        let started = match self.device() {
+            // It has not restarted yet.
+            Some((now, _)) if now.key == device.key => self.start_restored(device, product).await.ok(),
+            Some((now, DeviceMode::Normal(_))) => Some(now),
+            Some(_) => None,
+            None => self.await_normal(&device.key, product.profile.timeouts.boot).await.ok(),
+        };
+        let Some(started) = started else { return failure };
+        match self.confirm_whose(started, product, backup).await {
+            Err(swapped) if swapped.code == FailureCode::UnitSwapped => swapped,
+            Ok(_) | Err(_) => failure,
+        }
     }
 
     /// The content of a backup, verified as when it was made.
@@ -152,7 +223,9 @@ impl Work {
         let mut left = 0;
         loop {
             let (there, info) = self.reach_edl(&device, family, &timeouts).await?;
+            let usual = self.draft.waits().longest(Wait::Boot);
             device = self.leave_probe(&there, product).await?;
+            let is_late = self.draft.waits().longest(Wait::Boot) > usual + LATER_MAX;
             if info.chip != backup.chip {
                 return swapped(format!("chip {} where {} was", info.chip, backup.chip));
             }
@@ -171,8 +244,9 @@ impl Work {
                 None if !self.may_say_none() => {
                     return swapped(format!("the module reports no IMEI, the one of the backup had {}", backup.imei));
                 }
-                None if device.key == came => return Ok(device),
-                // It left after it had said its chip, and nothing that it says tells whether it is still the same.
+                None if device.key == came && !is_late => return Ok(device),
+                // It left after it had said its chip, or was away for longer than it takes to start, and nothing that it
+                // says tells whether it is still the same.
                 None if left < LEAVES_MAX => left += 1,
                 None => return swapped("it leaves again and again after it was asked for its chip".to_owned()),
             }

@@ -8,7 +8,7 @@ use super::diagnose::{evidence, is_cured_by_restore};
 use super::edl::fits;
 use super::failure::{Failure, RunError};
 use super::floor::Product;
-use super::verify::Verdict;
+use super::verify::{Guest, Verdict};
 use super::work::Work;
 use crate::domain::{BackupKind, BackupRef, Blame, Diagnosis, FailureCode, Identity};
 use crate::hardware::{DeviceMode, DeviceRecord};
@@ -40,6 +40,8 @@ pub(crate) struct Repair {
     /// Whether the unit arrived in download mode and was never asked how it is: all that is known of it comes from its
     /// backup.
     pub(crate) is_unheard: bool,
+    /// Another module, to which was written what belongs to the unit.
+    pub(crate) stranger: Option<Box<Guest>>,
 }
 
 impl Repair {

@@ -64,6 +64,9 @@ impl Work {
         match walked {
             Ok(Verdict::Proven) => WalkEnd::Passed,
             Ok(Verdict::Swapped(guest)) => WalkEnd::Swapped(guest),
+            Err(_) if self.repair.stranger.is_some() => {
+                self.repair.stranger.take().map_or(WalkEnd::Done, WalkEnd::Swapped)
+            }
             Err(Stopped::Done) => WalkEnd::Done,
             Err(Stopped::Left(why)) => {
                 if came_in_normal_mode && self.undo_question().await {

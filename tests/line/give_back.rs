@@ -1,0 +1,192 @@
+//! Giving back over DIAG under hostile hands: modules that change places, media that wear, ports that crawl.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use stationmaster::controller::Task;
+use stationmaster::domain::{BackupKind, BackupRef, ChipId, Fact, FailureCode, Outcome, RunRecord, SlotName};
+use stationmaster::hardware::DeviceMode;
+use stationmaster::ledger::Entry;
+use stationmaster::sim::{BusAction, BusEvent, UnitTruth};
+use stationmaster::vault::Vault;
+
+use crate::harness::{Line, Witness, Work, assert_sound, records};
+use crate::repair::{DONOR, KINDS, REPAIRED, UNIT, bench, end, items, make, out_and_in, put_in, run, run_for};
+use crate::xqcn::kept;
+
+const BOTH: &str = "rework: {}\nguard: raw+xqcn\n";
+
+fn a1() -> SlotName {
+    "A1".parse().expect("a slot's name")
+}
+
+fn vault(line: &Line) -> Vault {
+    Vault::new(Arc::clone(&line.disk), PathBuf::from("state/vault"))
+}
+
+fn nothing() -> Witness {
+    Box::new(|_, _, _| {})
+}
+
+/// The backups of a chip that the ledger knows, of that kind.
+fn known(line: &Line, chip: ChipId, kind: BackupKind) -> Vec<BackupRef> {
+    let all = line.entries().into_iter().filter_map(|entry| match entry.fact {
+        Fact::BackupStored { backup, .. } => Some(backup),
+        _ => None,
+    });
+    all.filter(|backup| backup.chip == chip && backup.kind == kind).collect()
+}
+
+/// Takes the files of these backups out of the vault.
+fn remove(line: &Line, backups: &[BackupRef]) {
+    for backup in backups {
+        let directory = PathBuf::from("state/vault").join(backup.chip.to_string());
+        for entry in line.disk.list(&directory).expect("it has backups") {
+            if entry.name.contains(&backup.id.to_string()) {
+                line.disk.remove(&directory.join(entry.name)).expect("a file");
+            }
+        }
+    }
+}
+
+/// A unit in A1 that has lost its EFS and whose only backup is one over DIAG; what it had.
+async fn lost(line: &Line) -> (UnitTruth, std::collections::BTreeMap<String, Vec<u8>>) {
+    let unit = put_in(line, UNIT, KINDS[1], "A1");
+    let before = kept(&unit);
+    assert_eq!(run(line, "FIRST").await.outcome, Outcome::Pass);
+    remove(line, &known(line, unit.identity().chip, BackupKind::Raw));
+    out_and_in(line, &unit, "A1", UnitTruth::lose_efs);
+    (unit, before)
+}
+
+fn happened(unit: &UnitTruth, action: &BusAction) -> usize {
+    unit.events().iter().filter(|event| event.action == *action).count()
+}
+
+/// Waits until the unit was asked for its chip after its flash and has left download mode again, before it has started.
+async fn until_asked(line: &Line, work: &Work, unit: &UnitTruth, flashed_before: usize) {
+    let flashed = || line.entries().iter().filter(|entry| matches!(entry.fact, Fact::Flashed { .. })).count();
+    let until = async |is_so: &dyn Fn() -> bool| {
+        while !is_so() {
+            assert!(work.ledger.is_open(), "{:#?}", line.entries());
+            line.clock.sleep(Duration::from_millis(50)).await;
+        }
+    };
+    until(&|| flashed() > flashed_before).await;
+    let asked = happened(unit, &BusAction::EdlSwitch);
+    until(&|| happened(unit, &BusAction::EdlSwitch) > asked).await;
+    let bus = line.factory.bus();
+    let mut was_there = false;
+    loop {
+        let listing = bus.list().await.expect("a simulated bus can be listed");
+        let is_there = listing.devices.iter().any(|device| matches!(device.mode(), DeviceMode::Edl { .. }));
+        if was_there && !is_there {
+            return;
+        }
+        was_there |= is_there;
+        line.clock.sleep(Duration::from_millis(20)).await;
+    }
+}
+
+fn interruptions(entries: &[Entry]) -> Vec<FailureCode> {
+    let codes = entries.iter().filter_map(|entry| match &entry.fact {
+        Fact::RunInterrupted { code, .. } => Some(*code),
+        _ => None,
+    });
+    codes.collect()
+}
+
+fn of_chip(runs: &[RunRecord], chip: ChipId) -> Vec<RunRecord> {
+    runs.iter().filter(|record| record.chip == Some(chip)).cloned().collect()
+}
+
+/// The owner comes back and its run is finished as it should be.
+async fn owner_comes_back(
+    line: &Line,
+    work: Work,
+    unit: &UnitTruth,
+    before: &std::collections::BTreeMap<String, Vec<u8>>,
+    batch: &str,
+) -> Vec<Entry> {
+    line.factory.unplug(&a1()).expect("a slot");
+    line.factory.plug(unit.number(), &a1()).expect("it is free");
+    let (end, entries) = work.end_within(line, Duration::from_secs(3600)).await;
+    let own = of_chip(&records(&entries, batch), unit.identity().chip);
+    let [record] = &own[..] else { panic!("{end:?} {own:#?}") };
+    assert_eq!(self::end(record), REPAIRED, "{record:#?}");
+    assert!(record.flags.resumed);
+    assert!(kept(unit) == *before, "IMEI, NV items, calibration, bands and files are the unit's own");
+    entries
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_module_that_takes_the_place_of_one_that_was_asked_is_known_by_its_chip_and_passes_for_nobody() {
+    let line = bench(BOTH, "").await;
+    let other = put_in(&line, DONOR, KINDS[1], "A1");
+    let of_other = kept(&other);
+    assert_eq!(run(&line, "OTHER").await.outcome, Outcome::Pass);
+    line.factory.unplug(&a1()).expect("a slot");
+    let (unit, before) = lost(&line).await;
+    let imei = unit.identity().imei.to_string();
+    other.lose_efs();
+    let work = line.work("SWAP", 1).await;
+    until_asked(&line, &work, &unit, 2).await;
+    // At once: it takes no longer to start than the one that was there.
+    line.factory.unplug(&a1()).expect("a slot");
+    line.factory.plug(DONOR, &a1()).expect("it is free");
+    while of_chip(&records(&line.entries(), "SWAP"), other.identity().chip).is_empty() && work.ledger.is_open() {
+        line.clock.sleep(Duration::from_secs(1)).await;
+    }
+    assert_eq!(items(&other).imei().as_deref(), Some(&*imei), "it was written to: nothing told that it is another one");
+    let runs = records(&line.entries(), "SWAP");
+    let strangers = of_chip(&runs, other.identity().chip);
+    let [stranger] = &strangers[..] else { panic!("a record of its own: {runs:#?}") };
+    let set_aside = (Outcome::Fail, Some(FailureCode::ForeignImei), false, true);
+    assert_eq!(end(stranger), set_aside, "{stranger:#?}");
+    assert!(stranger.detail.contains(&unit.identity().chip.to_string()), "{}", stranger.detail);
+    assert_eq!(of_chip(&runs, unit.identity().chip), [], "nobody has passed");
+    assert_eq!(interruptions(&line.entries()), [FailureCode::UnitSwapped]);
+    let entries = owner_comes_back(&line, work, &unit, &before, "SWAP").await;
+    assert_sound(&line, &entries);
+
+    // Whenever it comes again it is refused by its chip, and the unit whose IMEI it carries is not doubted for it.
+    line.factory.unplug(&a1()).expect("a slot");
+    line.factory.plug(DONOR, &a1()).expect("it is free");
+    let again = run(&line, "AGAIN").await;
+    assert_eq!(end(&again), (Outcome::Held, Some(FailureCode::ForeignImei), false, true), "{again:#?}");
+    assert!(!line.entries().iter().any(|entry| matches!(entry.fact, Fact::Quarantined { .. })));
+    // Its own backup brings it back.
+    out_and_in(&line, &other, "A1", |_| {});
+    let record = run_for(&line, "OWN", Task::Restore { backup: None }, nothing()).await;
+    assert_eq!(end(&record), REPAIRED, "{record:#?}");
+    assert!(kept(&other) == of_other);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_module_that_comes_later_than_the_one_that_was_asked_could_is_asked_itself() {
+    let line = bench(BOTH, "").await;
+    let (unit, before) = lost(&line).await;
+    let other = make(&line, DONOR, KINDS[1]);
+    other.rewrite_imei("000000000000000").expect("its storage works");
+    let of_other = kept(&other);
+    let work = line.work("LATE", 1).await;
+    until_asked(&line, &work, &unit, 1).await;
+    line.factory.unplug(&a1()).expect("a slot");
+    line.clock.sleep(Duration::from_secs(8)).await;
+    line.factory.plug(DONOR, &a1()).expect("it is free");
+    line.clock.sleep(Duration::from_secs(300)).await;
+    assert!(kept(&other) == of_other, "nothing of it was written");
+    assert!(!other.events().iter().any(BusEvent::is_destructive));
+    assert_eq!(interruptions(&line.entries()), [FailureCode::UnitSwapped]);
+    owner_comes_back(&line, work, &unit, &before, "LATE").await;
+}
+
+/// The answer to the writing of an NV item of a subscription: its number, and where its status stands.
+fn written(answer: &[u8]) -> Option<(u16, u16)> {
+    match answer {
+        [0x27, low, high, ..] => Some((u16::from_le_bytes([*low, *high]), 0)),
+        [0x4b, 0x30, 0x02, 0x00, low, high, index, _, ..] => Some((u16::from_le_bytes([*low, *high]), (*index).into())),
+        _ => None,
+    }
+}

@@ -238,8 +238,7 @@ impl Work {
             match said {
                 Some(own) if own == backup.imei => return Ok(device),
                 Some(other) => {
-                    let detail = format!("the module reports IMEI {other}, the backup is of {}", backup.imei);
-                    return Err(Failure::new(FailureCode::BackupOfAnother, detail));
+                    return swapped(format!("the module reports IMEI {other}, the unit has {}", backup.imei));
                 }
                 None if !self.may_say_none() => {
                     return swapped(format!("the module reports no IMEI, the one of the backup had {}", backup.imei));

@@ -182,6 +182,25 @@ async fn a_module_that_comes_later_than_the_one_that_was_asked_could_is_asked_it
     owner_comes_back(&line, work, &unit, &before, "LATE").await;
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_well_module_in_the_place_of_one_that_is_given_back_is_a_swap_and_no_failure_of_the_owner() {
+    let line = bench(BOTH, "").await;
+    let (unit, before) = lost(&line).await;
+    let other = make(&line, DONOR, KINDS[1]);
+    let of_other = kept(&other);
+    let work = line.work("WELL", 1).await;
+    until_asked(&line, &work, &unit, 1).await;
+    line.factory.unplug(&a1()).expect("a slot");
+    line.factory.plug(DONOR, &a1()).expect("it is free");
+    while interruptions(&line.entries()).is_empty() {
+        assert_eq!(of_chip(&records(&line.entries(), "WELL"), unit.identity().chip), []);
+        line.clock.sleep(Duration::from_secs(1)).await;
+    }
+    assert_eq!(interruptions(&line.entries()), [FailureCode::UnitSwapped]);
+    assert!(kept(&other) == of_other);
+    owner_comes_back(&line, work, &unit, &before, "WELL").await;
+}
+
 /// The answer to the writing of an NV item of a subscription: its number, and where its status stands.
 fn written(answer: &[u8]) -> Option<(u16, u16)> {
     match answer {

@@ -237,6 +237,8 @@ impl Work {
             };
             match said {
                 Some(own) if own == backup.imei => return Ok(device),
+                // The wrong one that is to be cured.
+                Some(other) if self.repair.seen_imei == Some(other) => return Ok(device),
                 Some(other) => {
                     return swapped(format!("the module reports IMEI {other}, the unit has {}", backup.imei));
                 }

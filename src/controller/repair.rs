@@ -10,7 +10,7 @@ use super::failure::{Failure, RunError};
 use super::floor::Product;
 use super::verify::{Guest, Verdict};
 use super::work::Work;
-use crate::domain::{BackupKind, BackupRef, Blame, Diagnosis, FailureCode, Identity};
+use crate::domain::{BackupKind, BackupRef, Blame, Diagnosis, FailureCode, Identity, Imei};
 use crate::hardware::{DeviceMode, DeviceRecord};
 use crate::ledger::OpenRun;
 use crate::protocol::sahara::ChipInfo;
@@ -40,6 +40,8 @@ pub(crate) struct Repair {
     /// Whether the unit arrived in download mode and was never asked how it is: all that is known of it comes from its
     /// backup.
     pub(crate) is_unheard: bool,
+    /// The wrong IMEI that the unit says, as it was heard from its very chip.
+    pub(crate) seen_imei: Option<Imei>,
     /// Another module, to which was written what belongs to the unit.
     pub(crate) stranger: Option<Box<Guest>>,
 }

@@ -245,7 +245,7 @@ impl Work {
             (Ok(info), _) if info.chip != chip => {
                 return Ok(Some(Guest { device: device.clone(), identity: after, chip: info, written_as: None }));
             }
-            (Ok(_), _) => {}
+            (Ok(_), _) => self.repair.seen_imei = after.imei,
             // Damaged so far that not even its chip can be asked: what it says of itself is all there is.
             (Err(failure), None) if failure.code == FailureCode::EdlNotEntered => {}
             (Err(failure), _) => return Err(failure.into()),

@@ -194,6 +194,7 @@ impl Work {
                 Ok((there, info)) => match self.floor.ledger.open_run_by_chip(info.chip).await? {
                     Some(open) => {
                         let product = self.take_up(open, &there).await?;
+                        self.repair.seen_imei = known;
                         return self.go_on(there, info, &product).await;
                     }
                     None => {

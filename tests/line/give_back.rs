@@ -8,6 +8,7 @@ use stationmaster::controller::Task;
 use stationmaster::domain::{BackupKind, BackupRef, ChipId, Fact, FailureCode, Outcome, RunRecord, SlotName};
 use stationmaster::hardware::DeviceMode;
 use stationmaster::ledger::Entry;
+use stationmaster::sim::efs::IMEI_PATH;
 use stationmaster::sim::{BusAction, BusEvent, UnitTruth};
 use stationmaster::vault::Vault;
 
@@ -199,6 +200,32 @@ async fn a_well_module_in_the_place_of_one_that_is_given_back_is_a_swap_and_no_f
     assert_eq!(interruptions(&line.entries()), [FailureCode::UnitSwapped]);
     assert!(kept(&other) == of_other);
     owner_comes_back(&line, work, &unit, &before, "WELL").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_unit_is_given_back_its_own_although_it_says_the_wrong_imei_that_is_to_be_cured() {
+    let line = bench("guard: raw+xqcn\n", "    - { fault: imei-changed, unit: 7 }\n").await;
+    let unit = put_in(&line, UNIT, KINDS[1], "A1");
+    let before = kept(&unit);
+    let imei = unit.identity().imei.to_string();
+    let witness: Witness = Box::new(|factory, _, entry| {
+        if matches!(entry.fact, Fact::Diagnosed { .. }) {
+            let unit = factory.unit(UNIT).expect("it is there");
+            let per_block = u64::from(unit.identity().model.geometry.pages_per_block);
+            let range = unit.flash(|_, map| map.range("EFS2")).expect("it has one");
+            unit.spoil_block(range.end() / per_block - 2).expect("a block");
+        }
+    });
+    let record = run_for(&line, "WRONG", Task::Line, witness).await;
+    // This module takes an IMEI only where it has none: all the rest is its own again.
+    assert_eq!(end(&record), (Outcome::Fail, Some(FailureCode::RestoreDiffers), false, true), "{record:#?}");
+    assert!(record.detail.contains("NV item 550"), "{}", record.detail);
+    let announced = |entry: &Entry| matches!(&entry.fact, Fact::RestoreIntent { ranges, .. } if ranges.is_empty());
+    assert!(line.entries().iter().any(announced), "it was written to");
+    assert_ne!(items(&unit).imei().as_deref(), Some(&*imei));
+    let mut after = kept(&unit);
+    after.insert(IMEI_PATH.to_owned(), before[IMEI_PATH].clone());
+    assert!(after == before);
 }
 
 /// The answer to the writing of an NV item of a subscription: its number, and where its status stands.

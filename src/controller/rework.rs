@@ -273,6 +273,12 @@ impl Work {
     ) -> Result<(DeviceRecord, ChipInfo, bool), RunError> {
         let checks = &product.profile.checks;
         let before = self.expected();
+        if now.imei != before.imei {
+            // Another module, perhaps, that was put in while this one started: nothing of it was saved.
+            self.again(&device, family, info, product).await?;
+            let detail = format!("{diagnosis}; it was {}, it is {}", before.imei_text, now.imei_text);
+            return Err(Failure::new(FailureCode::ImeiChanged, detail).into());
+        }
         if now.cfun != Some(checks.cfun) {
             self.append(Fact::Cure { run: self.run(), cure: Cure::LeaveMode }).await?;
             let told = self.tell(&device, product, "AT+CFUN=1").await?;

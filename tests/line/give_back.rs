@@ -228,6 +228,42 @@ async fn a_unit_is_given_back_its_own_although_it_says_the_wrong_imei_that_is_to
     assert!(after == before);
 }
 
+#[tokio::test(start_paused = true)]
+async fn an_order_to_leave_its_mode_is_not_sent_to_another_module() {
+    let stuck = "    - { fault: mode-stuck, unit: 7 }\n    - { fault: mode-stuck, unit: 8 }\n";
+    let line = bench("rework: {}\n", stuck).await;
+    let unit = put_in(&line, UNIT, KINDS[0], "A1");
+    let other = make(&line, DONOR, KINDS[0]);
+    let work = line.work("STUCK", 1).await;
+    let is_saved = |entry: &Entry| matches!(entry.fact, Fact::BackupStored { .. });
+    while !line.entries().iter().any(is_saved) {
+        line.clock.sleep(Duration::from_millis(50)).await;
+    }
+    let bus = line.factory.bus();
+    let is_in_edl = |device: &stationmaster::hardware::DeviceRecord| matches!(device.mode(), DeviceMode::Edl { .. });
+    while bus.list().await.expect("it can be listed").devices.iter().any(is_in_edl) {
+        line.clock.sleep(Duration::from_millis(20)).await;
+    }
+    line.factory.unplug(&a1()).expect("a slot");
+    line.factory.plug(DONOR, &a1()).expect("it is free");
+    line.clock.sleep(Duration::from_secs(60)).await;
+    let chip_of = |run| {
+        let entries = line.entries();
+        let found = entries.into_iter().rev().find_map(|entry| match entry.fact {
+            Fact::Claimed { run: claimed, chip, .. } if claimed == run => Some(chip),
+            _ => None,
+        });
+        found.expect("a claim comes first")
+    };
+    for entry in line.entries() {
+        if let Fact::Cure { run, .. } = entry.fact {
+            assert_eq!(chip_of(run), other.identity().chip, "only in a run of its own");
+        }
+    }
+    assert_eq!(unit.cfun(), 5);
+    work.kill().await;
+}
+
 /// The answer to the writing of an NV item of a subscription: its number, and where its status stands.
 fn written(answer: &[u8]) -> Option<(u16, u16)> {
     match answer {

@@ -4,6 +4,7 @@
 //! This is the only place from which anything of a module is changed over DIAG. The chip tells its name in download mode
 //! only, so it is asked there just before, and what is written next is written to what comes up in its place.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,13 +18,16 @@ use super::session::diag::{Compared, Restored};
 use super::verify::Guest;
 use super::work::Work;
 use super::xqcn::OverDiag;
+use crate::config::Profile;
 use crate::domain::{
-    BackupKind, BackupRef, Blame, CFUN_FACTORY_TEST, ChipId, Fact, FailureCode, Family, Identity, Imei, Phase, Wait,
+    BackupKind, BackupRef, Blame, CFUN_FACTORY_TEST, ChipId, Fact, FailureCode, Family, Identity, Imei, Phase,
+    Sha256Digest, Wait,
 };
 use crate::hardware::{DeviceMode, DeviceRecord};
 use crate::protocol::at;
 use crate::protocol::diag::Mode;
 use crate::protocol::xqcn::{self, Owner, Xqcn};
+use crate::vault::Vault;
 
 /// Differences that a message names.
 const DIFFERENCES_SHOWN: usize = 4;
@@ -47,7 +51,7 @@ impl Work {
         }
         // Its pages are those of an ill module: they made the flash permissible, and cure nothing.
         if backup.suspect.is_some()
-            && let Some(own) = self.own_over_diag(backup.chip, backup.imei).await?
+            && let Some(own) = self.own_over_diag(backup.chip, backup.imei, product).await?
         {
             self.repair.over_diag = Some(own);
             return Ok(None);
@@ -56,7 +60,9 @@ impl Work {
             Err(RunError::Failed(failure)) if failure.code == FailureCode::RestoreBadBlocks => failure,
             other => return other.map(Some),
         };
-        let Some(own) = self.own_over_diag(backup.chip, backup.imei).await? else { return Err(failure.into()) };
+        let Some(own) = self.own_over_diag(backup.chip, backup.imei, product).await? else {
+            return Err(failure.into());
+        };
         tracing::warn!(detail = failure.detail, "its pages cannot be restored; its own is given back over DIAG");
         self.draft.update(|record| {
             let said = format!("given back over DIAG: {}", failure.detail);
@@ -69,18 +75,37 @@ impl Work {
 
     /// The backup over DIAG that this unit may be given back: of this run, or else the best one in the vault that the
     /// ledger knows.
-    pub(crate) async fn own_over_diag(&self, chip: ChipId, imei: Imei) -> Result<Option<BackupRef>, RunError> {
-        if let Some(own) = self.over_diag.stored_of(chip, imei) {
-            return Ok(Some(own.clone()));
-        }
-        let recorded = self.floor.ledger.backups_of(chip).await?;
+    pub(crate) async fn own_over_diag(
+        &self,
+        chip: ChipId,
+        imei: Imei,
+        product: &Product,
+    ) -> Result<Option<BackupRef>, RunError> {
+        let judge = self.judge_of(chip, &[product]).await?;
+        let of_run = self.over_diag.stored_of(chip, imei).cloned();
         let vault = Arc::clone(&self.floor.vault);
-        let search = move || vault.best_for(chip, BackupKind::Xqcn, |backup| recorded.contains(&backup.id));
+        let search = move || {
+            if let Some(own) = of_run.filter(|own| judge.is_whole(&vault, own)) {
+                return Ok(Some(own));
+            }
+            let is_own = |backup: &BackupRef| backup.imei == imei && judge.is_recorded(backup);
+            vault.best_for(chip, BackupKind::Xqcn, |backup| is_own(backup) && judge.is_whole(&vault, backup))
+        };
         let found = tokio::task::spawn_blocking(search)
             .await
-            .map_err(|error| Failure::new(FailureCode::Internal, error.to_string()))?
-            .map_err(vault_failure)?;
-        Ok(found.filter(|backup| backup.imei == imei))
+            .map_err(|error| Failure::new(FailureCode::Internal, error.to_string()))?;
+        Ok(found.map_err(vault_failure)?)
+    }
+
+    /// What the backups of a chip are held to, where they may be chosen.
+    pub(super) async fn judge_of(&self, chip: ChipId, products: &[&Product]) -> Result<Judge, RunError> {
+        let mut owners = BTreeMap::new();
+        for id in self.floor.ledger.backups_of(chip).await? {
+            let origin = self.floor.ledger.origin_of(id).await?;
+            owners.insert(id, origin);
+        }
+        let profiles = products.iter().map(|product| Arc::clone(&product.profile)).collect();
+        Ok(Judge { profiles, owners })
     }
 
     /// Writes a backup over DIAG to the module in normal mode that it was read from, and starts it anew. Repeating it does
@@ -97,7 +122,7 @@ impl Work {
         if backup.chip != chip {
             return Err(donor(backup.id, backup.chip, chip).into());
         }
-        let content = self.load_own(backup, product).await?;
+        let content = self.load_own(backup, product, &self.expected()).await?;
         let device = self.ask_whose(device, product, backup).await?;
         self.enter(Phase::Flash);
         if !matches!(&self.over_diag, OverDiag::Stored(known) if known.id == backup.id) {
@@ -189,23 +214,20 @@ impl Work {
     }
 
     /// The content of a backup, verified as when it was made.
-    async fn load_own(&self, backup: &BackupRef, product: &Product) -> Result<Xqcn, Failure> {
-        let expected = self.expected();
+    pub(super) async fn load_own(
+        &self,
+        backup: &BackupRef,
+        product: &Product,
+        expected: &Identity,
+    ) -> Result<Xqcn, Failure> {
         if expected.imei != Some(backup.imei) {
-            let said = expected.imei_text;
+            let said = &expected.imei_text;
             let detail = format!("backup {} is of IMEI {}, this unit has {said}", backup.id.short(), backup.imei);
             return Err(Failure::new(FailureCode::BackupOfAnother, detail));
         }
         let owner = Owner { imei: backup.imei, calibration: expected.calibration };
         let (vault, wanted, profile) = (Arc::clone(&self.floor.vault), backup.clone(), Arc::clone(&product.profile));
-        let load = move || {
-            let bytes = vault.load_xqcn(&wanted).map_err(vault_failure)?;
-            let invalid = |reason: String| Failure::new(FailureCode::BackupInvalid, reason);
-            let content = xqcn::read(&bytes).map_err(|error| invalid(error.to_string()))?;
-            xqcn::check(&content, profile.family, &profile.manifest, &owner)
-                .map_err(|error| invalid(error.to_string()))?;
-            Ok(content)
-        };
+        let load = move || load(&vault, &wanted, &profile, &owner);
         tokio::task::spawn_blocking(load)
             .await
             .unwrap_or_else(|error| Err(Failure::new(FailureCode::Internal, error.to_string())))
@@ -342,6 +364,47 @@ impl Work {
             false => Err(Failure::new(FailureCode::RestoreDiffers, format!("after a start: {}", words(&different)))),
         }
     }
+}
+
+/// What a backup over DIAG must hold to be chosen: what it had to hold when it was made.
+pub(super) struct Judge {
+    /// Those that the module may be made by.
+    profiles: Vec<Arc<Profile>>,
+    /// The backups that the ledger knows, with what their modules said of themselves then.
+    owners: BTreeMap<Sha256Digest, Option<Identity>>,
+}
+
+impl Judge {
+    /// Whether the ledger knows it.
+    pub(super) fn is_recorded(&self, backup: &BackupRef) -> bool {
+        self.owners.contains_key(&backup.id)
+    }
+
+    /// Whether one over DIAG is complete, and its owner's. Blocks.
+    pub(super) fn is_whole(&self, vault: &Vault, backup: &BackupRef) -> bool {
+        let origin = self.owners.get(&backup.id).and_then(Option::as_ref);
+        let calibration = origin.filter(|origin| origin.imei == Some(backup.imei)).and_then(|known| known.calibration);
+        let owner = Owner { imei: backup.imei, calibration };
+        self.profiles.iter().any(|profile| match load(vault, backup, profile, &owner) {
+            Ok(_) => true,
+            Err(failure) => {
+                tracing::warn!(backup = %backup.id.short(), detail = failure.detail, "a backup is passed over");
+                false
+            }
+        })
+    }
+}
+
+/// The content of a backup over DIAG, verified as when it was made. Blocks.
+fn load(vault: &Vault, backup: &BackupRef, profile: &Profile, owner: &Owner) -> Result<Xqcn, Failure> {
+    let bytes = vault.load_xqcn(backup).map_err(vault_failure)?;
+    let invalid = |reason: String| {
+        let detail = format!("backup {} is no complete one: {reason}", backup.id.short());
+        Failure::new(FailureCode::BackupInvalid, detail)
+    };
+    let content = xqcn::read(&bytes).map_err(|error| invalid(error.to_string()))?;
+    xqcn::check(&content, profile.family, &profile.manifest, owner).map_err(|error| invalid(error.to_string()))?;
+    Ok(content)
 }
 
 /// The IMEI of a module that has just started, once it can say it; `None` where it has none. In factory test mode nothing

@@ -48,7 +48,7 @@ impl Work {
         }
         self.repair.budget = Some(rework.per_run);
         self.say(format!("arrived with {diagnosis}"));
-        let own = self.best_backup(info.chip).await?;
+        let own = self.best_backup(info.chip, &[product]).await?;
         let (device, info) = match (diagnosis.condition, own) {
             (Condition::EfsLost, Some(own)) => {
                 self.choose(own, &info, product).await?;
@@ -85,7 +85,7 @@ impl Work {
         self.admit_to(&product, true).await?;
         let (device, info) = self.ask_chip(device, family, asked, &product).await?;
         let backup = match wanted {
-            None => self.best_backup(info.chip).await?.ok_or_else(|| {
+            None => self.best_backup(info.chip, &[&product]).await?.ok_or_else(|| {
                 Failure::new(FailureCode::BackupMissing, format!("there is no good backup of chip {}", info.chip))
             })?,
             Some(id) => self.named_backup(id, info.chip).await?,
@@ -156,6 +156,10 @@ impl Work {
         }
         self.claim_as(info, product, backup.imei).await?;
         let expected = self.well_as_of(&backup).await?;
+        if backup.kind == BackupKind::Xqcn {
+            // Before anything is erased for it.
+            self.load_own(&backup, product, &expected).await?;
+        }
         let by_hand = self.floor.task != Task::Line;
         self.append(Fact::BackupChosen { run: self.run(), backup: backup.clone(), by_hand }).await?;
         if backup.kind == BackupKind::Xqcn {
@@ -178,20 +182,20 @@ impl Work {
     }
 
     /// The best backup of a chip that a repair may use: of its pages, or else over DIAG. Pages without their bad blocks
-    /// come last, because nobody can say where they would come to lie.
-    pub(super) async fn best_backup(&self, chip: ChipId) -> Result<Option<BackupRef>, RunError> {
-        let recorded = self.floor.ledger.backups_of(chip).await?;
+    /// come last, because nobody can say where they would come to lie. One over DIAG that is not complete is passed over.
+    pub(super) async fn best_backup(&self, chip: ChipId, products: &[&Product]) -> Result<Option<BackupRef>, RunError> {
+        let judge = self.judge_of(chip, products).await?;
         let vault = std::sync::Arc::clone(&self.floor.vault);
         let search = move || {
-            let best = |kind, is_usable: fn(&BackupRef) -> bool| {
-                vault.best_for(chip, kind, |backup| recorded.contains(&backup.id) && is_usable(backup))
+            let best = |kind, is_usable: &dyn Fn(&BackupRef) -> bool| {
+                vault.best_for(chip, kind, |backup| judge.is_recorded(backup) && is_usable(backup))
             };
-            if let Some(pages) = best(BackupKind::Raw, |backup| backup.bad_blocks.is_some())? {
+            if let Some(pages) = best(BackupKind::Raw, &|backup| backup.bad_blocks.is_some())? {
                 return Ok(Some(pages));
             }
-            match best(BackupKind::Xqcn, |_| true)? {
+            match best(BackupKind::Xqcn, &|backup| judge.is_whole(&vault, backup))? {
                 Some(over_diag) => Ok(Some(over_diag)),
-                None => best(BackupKind::Raw, |_| true),
+                None => best(BackupKind::Raw, &|_| true),
             }
         };
         let found: Result<_, VaultError> = tokio::task::spawn_blocking(search)

@@ -5,12 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use stationmaster::controller::Task;
-use stationmaster::domain::{BackupKind, BackupRef, ChipId, Fact, FailureCode, Outcome, RunRecord, SlotName};
+use stationmaster::domain::{
+    BackupKind, BackupRef, ChipId, Fact, FailureCode, Imei, Outcome, RunRecord, SlotName, XqcnCounts,
+};
 use stationmaster::hardware::DeviceMode;
 use stationmaster::ledger::Entry;
 use stationmaster::sim::efs::IMEI_PATH;
 use stationmaster::sim::{BusAction, BusEvent, UnitTruth};
-use stationmaster::vault::Vault;
+use stationmaster::vault::{Label, Taking, Vault, XqcnDraft};
 
 use crate::harness::{Line, Witness, Work, assert_sound, records};
 use crate::repair::{DONOR, KINDS, REPAIRED, UNIT, bench, end, items, make, out_and_in, put_in, run, run_for};
@@ -262,6 +264,40 @@ async fn an_order_to_leave_its_mode_is_not_sent_to_another_module() {
     }
     assert_eq!(unit.cfun(), 5);
     work.kill().await;
+}
+
+/// Stores something over DIAG for a chip, with a name that the ledger knows.
+async fn store(line: &Line, chip: ChipId, imei: Imei, suspect: Option<&str>, bytes: Vec<u8>) -> BackupRef {
+    let label = Label { taken: line.clock.wall(), run: None, suspect: suspect.map(str::to_owned) };
+    let taking = Taking { chip, imei, label, used_pages_min: 8, blank_efs: None };
+    let counts = XqcnCounts { nv_items: 1, files: 1, directories: 69 };
+    let backup = vault(line).store_xqcn(XqcnDraft { taking, counts, bytes }).expect("it is stored");
+    line.append(Fact::BackupImported { backup: backup.clone(), given_by: "elsewhere".to_owned() }).await;
+    backup
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_no_backup_over_diag_is_known_before_anything_is_changed_for_it() {
+    let line = bench(BOTH, "").await;
+    let (unit, before) = lost(&line).await;
+    let chip = unit.identity().chip;
+    let good = known(&line, chip, BackupKind::Xqcn).pop().expect("one over DIAG");
+    let bytes = vault(&line).load_xqcn(&good).expect("it is there");
+    remove(&line, std::slice::from_ref(&good));
+    let junk = store(&line, chip, good.imei, None, b"<Storage Name='x'/>".to_vec()).await;
+    let events = unit.events().len();
+    let task = Task::Restore { backup: Some(junk.id) };
+    let record = run_for(&line, "JUNK", task, nothing()).await;
+    assert_eq!(end(&record), (Outcome::Held, Some(FailureCode::BackupInvalid), false, false), "{record:#?}");
+    assert!(!unit.events()[events..].iter().any(BusEvent::is_destructive));
+    assert!(!line.entries().iter().any(|entry| matches!(&entry.fact,
+        Fact::BackupChosen { backup, .. } if backup.id == junk.id)));
+    // A later good one takes its place.
+    let good = store(&line, chip, good.imei, None, bytes).await;
+    out_and_in(&line, &unit, "A1", |_| {});
+    let record = run(&line, "GOOD").await;
+    assert_eq!((end(&record), record.backup), (REPAIRED, Some(good.id)), "{record:#?}");
+    assert!(kept(&unit) == before);
 }
 
 /// The answer to the writing of an NV item of a subscription: its number, and where its status stands.

@@ -6,9 +6,10 @@ use super::{Opened, Place, Selection, open, refused, stuck};
 use crate::cli::{Status, complain, counted, print, start};
 use crate::config::HardwareKind;
 use crate::domain::text::printable;
-use crate::domain::{Fact, limits};
+use crate::domain::{BackupKind, Fact, limits};
 use crate::host::{Clock, Disk, EntryKind};
 use crate::ledger::{self, IndexPlace, Ledger, LedgerError, WriterMode};
+use crate::protocol::xqcn::{self, Owner};
 use crate::vault::{PublicKey, VaultEntry, VaultError};
 
 /// How exported files end.
@@ -164,12 +165,7 @@ async fn take_in(opened: &Opened, files: &[PathBuf], given_by: &str) -> Result<S
     let (clock, disk) = (Clock::real(), std::sync::Arc::clone(&opened.disk));
     let mut is_good = true;
     for path in files {
-        if let Err(error) = opened.vault.examine(path) {
-            // Whose backup it is nobody knows as long as it cannot be read.
-            let why = match error {
-                VaultError::Damaged { reason, .. } => reason,
-                other => other.to_string(),
-            };
+        if let Err(why) = judge(opened, path) {
             complain(format!("error: {}: {why}", path.display()));
             is_good = false;
         }
@@ -193,6 +189,34 @@ async fn take_in(opened: &Opened, files: &[PathBuf], given_by: &str) -> Result<S
     let result = store(opened, files, given_by, &ledger, &clock).await;
     ledger.close().await;
     result
+}
+
+/// What is wrong with a file, as a clause.
+fn judge(opened: &Opened, path: &Path) -> Result<(), String> {
+    let clause = |error: VaultError| match error {
+        // Whose backup it is nobody knows as long as it cannot be read.
+        VaultError::Damaged { reason, .. } => reason,
+        other => other.to_string(),
+    };
+    let backup = opened.vault.examine(path).map_err(clause)?.backup;
+    if backup.kind != BackupKind::Xqcn {
+        return Ok(());
+    }
+    let bytes = opened.vault.read_xqcn(path).map_err(clause)?;
+    let content = xqcn::read(&bytes).map_err(|error| format!("what was read over DIAG: {error}"))?;
+    let owner = Owner { imei: backup.imei, calibration: None };
+    let profiles = opened.station.profiles.iter();
+    let fitting = profiles.filter(|profile| profile.hw_ids.is_empty() || profile.hw_ids.contains(&backup.chip.hw_id));
+    let mut wrong = None;
+    for profile in fitting {
+        match xqcn::check(&content, profile.family, &profile.manifest, &owner) {
+            Ok(()) => return Ok(()),
+            Err(error) => {
+                wrong = Some(format!("what was read over DIAG is not complete for {}: {error}", profile.name))
+            }
+        }
+    }
+    wrong.map_or(Ok(()), Err)
 }
 
 async fn store(

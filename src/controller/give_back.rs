@@ -73,6 +73,21 @@ impl Work {
         Ok(None)
     }
 
+    /// Whether what a unit is given back is more than what it has. Pages that were saved of a module that was not well are
+    /// no more than that, as long as nothing of what it had then is gone.
+    pub(crate) async fn has_lost(&self, now: &Identity, product: &Product) -> Result<bool, RunError> {
+        let Some(backup) = self.repair.backup.as_ref().filter(|backup| backup.suspect.is_some()) else {
+            return Ok(true);
+        };
+        if self.repair.over_diag.is_some() || self.own_over_diag(backup.chip, backup.imei, product).await?.is_some() {
+            return Ok(true);
+        }
+        let then = self.draft.record().before.unwrap_or_default();
+        let is_gone = |was: bool, is_same: bool| was && !is_same;
+        Ok(is_gone(then.imei.is_some(), now.imei == then.imei)
+            || is_gone(then.calibration.is_some(), now.calibration == then.calibration))
+    }
+
     /// The backup over DIAG that this unit may be given back: of this run, or else the best one in the vault that the
     /// ledger knows.
     pub(crate) async fn own_over_diag(

@@ -120,6 +120,9 @@ impl Work {
                 let boot = self.draft.record().boots_verified + 1;
                 self.note_diagnosis(Diagnosis { boot, condition, evidence }).await?;
             }
+            if !self.has_lost(&now, product).await? {
+                return Err(failure.into());
+            }
             let budget = self.repair.budget.unwrap_or(OWN_RESTORES_MAX);
             if self.repair.restores >= budget.max(OWN_RESTORES_MAX) {
                 let detail = format!("{}; also after its own backup was restored", failure.detail);

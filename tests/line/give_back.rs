@@ -15,7 +15,10 @@ use stationmaster::sim::{BusAction, BusEvent, UnitTruth};
 use stationmaster::vault::{Label, Taking, Vault, XqcnDraft};
 
 use crate::harness::{Line, Witness, Work, assert_sound, records};
-use crate::repair::{DONOR, KINDS, REPAIRED, UNIT, bench, end, items, make, out_and_in, put_in, run, run_for};
+use crate::meddler::{Act, meddle};
+use crate::repair::{
+    DONOR, KINDS, REPAIRED, UNIT, bench, end, items, make, out_and_in, put_in, run, run_for, was_touched,
+};
 use crate::xqcn::kept;
 
 const BOTH: &str = "rework: {}\nguard: raw+xqcn\n";
@@ -264,6 +267,21 @@ async fn an_order_to_leave_its_mode_is_not_sent_to_another_module() {
     }
     assert_eq!(unit.cfun(), 5);
     work.kill().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_pages_of_an_ill_module_are_not_written_over_themselves() {
+    let mut line = bench("rework: {}\n", "    - { fault: mode-stuck, unit: 7 }\n").await;
+    meddle(&mut line, |command| match command {
+        "AT+CFUN?" => Act::Say(&["+CFUN: 5", "OK"]),
+        "AT+CFUN=1" => Act::Say(&["+CME ERROR: 3"]),
+        _ => Act::Pass,
+    });
+    let unit = put_in(&line, UNIT, KINDS[0], "A1");
+    let record = run(&line, "STUCK").await;
+    assert_eq!(end(&record), (Outcome::Fail, Some(FailureCode::CfunFtm), false, true), "{record:#?}");
+    assert!(!was_touched(&unit), "its EFS is whole, and what was saved of it is no better");
+    assert!(!line.entries().iter().any(|entry| matches!(entry.fact, Fact::RestoreIntent { .. })));
 }
 
 /// Stores something over DIAG for a chip, with a name that the ledger knows.

@@ -318,6 +318,22 @@ async fn what_is_no_backup_over_diag_is_known_before_anything_is_changed_for_it(
     assert!(kept(&unit) == before);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_good_backup_is_found_behind_a_suspect_one_of_the_same_content() {
+    let line = bench(BOTH, "").await;
+    let (unit, before) = lost(&line).await;
+    let chip = unit.identity().chip;
+    let good = known(&line, chip, BackupKind::Xqcn).pop().expect("one over DIAG");
+    let bytes = vault(&line).load_xqcn(&good).expect("it is there");
+    remove(&line, std::slice::from_ref(&good));
+    store(&line, chip, good.imei, Some("not well"), bytes.clone()).await;
+    let again = store(&line, chip, good.imei, None, bytes).await;
+    let task = Task::Restore { backup: Some(again.id) };
+    let record = run_for(&line, "NAMED", task, nothing()).await;
+    assert_eq!(end(&record), REPAIRED, "{record:#?}");
+    assert!(kept(&unit) == before);
+}
+
 /// The answer to the writing of an NV item of a subscription: its number, and where its status stands.
 fn written(answer: &[u8]) -> Option<(u16, u16)> {
     match answer {

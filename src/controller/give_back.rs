@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::backup::vault_failure;
+use super::backup::{stored_table, vault_failure};
 use super::edl::Bound;
 use super::failure::{Failure, RunError, SessionError};
 use super::floor::Product;
@@ -57,20 +57,51 @@ impl Work {
             return Ok(None);
         }
         let failure = match self.prepare_restore(device, product, bound, backup).await {
-            Err(RunError::Failed(failure)) if failure.code == FailureCode::RestoreBadBlocks => failure,
+            Err(RunError::Failed(failure)) if is_of_pages(&failure) => failure,
             other => return other.map(Some),
         };
-        let Some(own) = self.own_over_diag(backup.chip, backup.imei, product).await? else {
-            return Err(failure.into());
-        };
+        match self.over_diag_instead(&failure, backup, product).await? {
+            true => Ok(None),
+            false => Err(failure.into()),
+        }
+    }
+
+    /// Whether a unit whose pages cannot be restored is given back its own over DIAG after the flash instead: that there
+    /// is a backup of it.
+    pub(crate) async fn over_diag_instead(
+        &mut self,
+        failure: &Failure,
+        pages: &BackupRef,
+        product: &Product,
+    ) -> Result<bool, RunError> {
+        let Some(own) = self.own_over_diag(pages.chip, pages.imei, product).await? else { return Ok(false) };
         tracing::warn!(detail = failure.detail, "its pages cannot be restored; its own is given back over DIAG");
-        self.draft.update(|record| {
-            let said = format!("given back over DIAG: {}", failure.detail);
-            let before = std::mem::take(&mut record.detail);
-            record.detail = if before.is_empty() { said } else { format!("{before}; {said}") };
-        });
+        self.say_also(&format!("given back over DIAG: {}", failure.detail));
         self.repair.over_diag = Some(own);
-        Ok(None)
+        Ok(true)
+    }
+
+    /// The partition table of the backup that a run relies on. Where its pages are damaged, and what belongs to the unit
+    /// is there over DIAG too, the module's own has to do.
+    pub(crate) async fn table_of(&self, backup: &BackupRef, product: &Product) -> Result<Option<Vec<u8>>, RunError> {
+        match stored_table(&self.floor.vault, backup).await {
+            Err(failure)
+                if is_of_pages(&failure)
+                    && backup.kind == BackupKind::Raw
+                    && self.own_over_diag(backup.chip, backup.imei, product).await?.is_some() =>
+            {
+                tracing::warn!(detail = failure.detail, "the partition table is taken from the module");
+                Ok(None)
+            }
+            table => Ok(table?),
+        }
+    }
+
+    fn say_also(&self, said: &str) {
+        self.draft.update(|record| {
+            let before = std::mem::take(&mut record.detail);
+            record.detail = if before.is_empty() { said.to_owned() } else { format!("{before}; {said}") };
+        });
     }
 
     /// Whether what a unit is given back is more than what it has. Pages that were saved of a module that was not well are
@@ -378,6 +409,16 @@ impl Work {
             true => Ok(started),
             false => Err(Failure::new(FailureCode::RestoreDiffers, format!("after a start: {}", words(&different)))),
         }
+    }
+}
+
+/// Whether it is the pages of a backup that cannot be restored, and not the module, the link or the disk that is at fault.
+pub(crate) fn is_of_pages(failure: &Failure) -> bool {
+    match failure.code {
+        FailureCode::RestoreBadBlocks | FailureCode::BackupInvalid => true,
+        // A file of the vault that is damaged.
+        FailureCode::DiskFailed => !failure.is_of_disk,
+        _ => false,
     }
 }
 

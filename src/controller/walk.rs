@@ -1,6 +1,5 @@
 //! One run, from the module's arrival to its verdict: the order of the phases, which no profile can change.
 
-use super::backup::stored_table;
 use super::edl::{TableSource, fits};
 use super::failure::{Failure, RunError};
 use super::floor::{Product, Task};
@@ -484,7 +483,7 @@ impl Work {
             if let (None, Some(stored)) = (&table, &backup)
                 && (self.draft.is_changed() || self.repair.is_unheard)
             {
-                table = stored_table(&self.floor.vault, stored).await?;
+                table = self.table_of(stored, product).await?;
             }
             let source = match table.as_deref() {
                 None => TableSource::Module,

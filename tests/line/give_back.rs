@@ -1,7 +1,7 @@
 //! Giving back over DIAG under hostile hands: modules that change places, media that wear, ports that crawl.
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use stationmaster::controller::Task;
@@ -330,6 +330,38 @@ async fn a_good_backup_is_found_behind_a_suspect_one_of_the_same_content() {
     let again = store(&line, chip, good.imei, None, bytes).await;
     let task = Task::Restore { backup: Some(again.id) };
     let record = run_for(&line, "NAMED", task, nothing()).await;
+    assert_eq!(end(&record), REPAIRED, "{record:#?}");
+    assert!(kept(&unit) == before);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_unit_whose_pages_in_the_vault_are_damaged_is_given_its_own_over_diag() {
+    let line = bench("guard: raw+xqcn\n", "    - { fault: efs-wiped, unit: 7 }\n").await;
+    let unit = put_in(&line, UNIT, KINDS[1], "A1");
+    let before = kept(&unit);
+    let (disk, chip) = (Arc::clone(&line.disk), unit.identity().chip);
+    let raw: Mutex<Option<String>> = Mutex::default();
+    let witness: Witness = Box::new(move |_, _, entry| {
+        let mut raw = raw.lock().unwrap_or_else(PoisonError::into_inner);
+        match &entry.fact {
+            Fact::BackupStored { backup, .. } if backup.kind == BackupKind::Raw => *raw = Some(backup.id.to_string()),
+            Fact::Diagnosed { .. } => {
+                let directory = PathBuf::from("state/vault").join(chip.to_string());
+                for entry in disk.list(&directory).expect("it has backups") {
+                    if raw.as_ref().is_some_and(|raw| entry.name.contains(raw)) {
+                        let path = directory.join(&entry.name);
+                        let mut bytes = disk.read(&path, 1 << 30).expect("a file");
+                        let middle = bytes.len() / 2;
+                        bytes[middle] ^= 1;
+                        disk.remove(&path).expect("a file");
+                        disk.replace(&path, &bytes, true).expect("in memory");
+                    }
+                }
+            }
+            _ => {}
+        }
+    });
+    let record = run_for(&line, "ROTTEN", Task::Line, witness).await;
     assert_eq!(end(&record), REPAIRED, "{record:#?}");
     assert!(kept(&unit) == before);
 }

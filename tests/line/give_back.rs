@@ -335,6 +335,28 @@ async fn a_good_backup_is_found_behind_a_suspect_one_of_the_same_content() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_unit_whose_block_goes_bad_while_its_pages_are_restored_is_given_its_own_over_diag() {
+    let line = bench(BOTH, "").await;
+    let unit = put_in(&line, UNIT, KINDS[1], "A1");
+    let before = kept(&unit);
+    assert_eq!(run(&line, "FIRST").await.outcome, Outcome::Pass);
+    out_and_in(&line, &unit, "A1", UnitTruth::lose_efs);
+    let witness: Witness = Box::new(|factory, _, entry| {
+        if matches!(&entry.fact, Fact::RestoreIntent { ranges, .. } if !ranges.is_empty()) {
+            let unit = factory.unit(UNIT).expect("it is there");
+            let per_block = u64::from(unit.identity().model.geometry.pages_per_block);
+            let range = unit.flash(|_, map| map.range("EFS2")).expect("it has one");
+            unit.spoil_block(range.start / per_block + 3).expect("a block");
+        }
+    });
+    let record = run_for(&line, "WORN", Task::Line, witness).await;
+    assert_eq!(end(&record), REPAIRED, "{record:#?}");
+    assert!(record.detail.contains("given back over DIAG"), "{}", record.detail);
+    assert_eq!(record.backup, known(&line, unit.identity().chip, BackupKind::Xqcn).first().map(|own| own.id));
+    assert!(kept(&unit) == before);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_unit_whose_pages_in_the_vault_are_damaged_is_given_its_own_over_diag() {
     let line = bench("guard: raw+xqcn\n", "    - { fault: efs-wiped, unit: 7 }\n").await;
     let unit = put_in(&line, UNIT, KINDS[1], "A1");

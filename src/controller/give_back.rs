@@ -21,11 +21,12 @@ use super::xqcn::OverDiag;
 use crate::config::Profile;
 use crate::domain::{
     BackupKind, BackupRef, Blame, CFUN_FACTORY_TEST, ChipId, Fact, FailureCode, Family, Identity, Imei, Phase,
-    Sha256Digest, Wait,
+    Sha256Digest, Wait, limits,
 };
 use crate::hardware::{DeviceMode, DeviceRecord};
 use crate::protocol::at;
 use crate::protocol::diag::Mode;
+use crate::protocol::diag::nv::ITEM_BYTES;
 use crate::protocol::xqcn::{self, Owner, Xqcn};
 use crate::vault::Vault;
 
@@ -185,7 +186,7 @@ impl Work {
         });
         let given = match self.write_and_start(&device, product, &content).await {
             Ok(device) => self.confirm_whose(device, product, backup).await,
-            Err(failure) if failure.code.blame() == Blame::Unit => {
+            Err(failure) if failure.code.blame() == Blame::Unit || failure.code == FailureCode::RestoreSlow => {
                 Err(self.blame_whose(failure, &device, product, backup).await)
             }
             Err(failure) => Err(failure),
@@ -348,6 +349,7 @@ impl Work {
             Ok(session) => session,
             Err(failure) => return Err(self.judge_diag(failure, &device.key, FailureCode::RestoreDiffers).await),
         };
+        let limit = time_for(content);
         let write = async {
             let restored = session.restore(content, profile.family).await?;
             let compared = Compared::Everything(&restored);
@@ -357,7 +359,7 @@ impl Work {
         let written = tokio::select! {
             biased;
             () = self.floor.halt.until() => None,
-            written = self.floor.clock.timeout(profile.timeouts.xqcn, write) => Some(written),
+            written = self.floor.clock.timeout(limit, write) => Some(written),
         };
         // It may be gone before it has answered, and whether it restarts is seen on the bus.
         let _answered_or_not = session.control(Mode::Reset).await;
@@ -372,7 +374,7 @@ impl Work {
             Ok(Ok((restored, different))) if different.is_empty() => Ok(restored),
             Ok(Ok((_, different))) => Err(differs(words(&different))),
             Ok(Err(failure)) => Err(self.judge_diag(failure, &device.key, FailureCode::RestoreDiffers).await),
-            Err(_) => Err(differs(format!("it was not written within {} s", profile.timeouts.xqcn.as_secs()))),
+            Err(_) => Err(slow("written and compared", limit)),
         }
     }
 
@@ -398,18 +400,34 @@ impl Work {
             let mut session = self.open_diag(&started, profile.family).await?;
             session.differences(content, profile.family, &profile.manifest, Compared::Required).await
         };
-        let different = match self.floor.clock.timeout(profile.timeouts.xqcn, compare).await {
+        let limit = time_for(content);
+        let different = match self.floor.clock.timeout(limit, compare).await {
             Ok(Ok(different)) => different,
             Ok(Err(failure)) => {
                 return Err(self.judge_diag(failure, &started.key, FailureCode::RestoreDiffers).await);
             }
-            Err(_) => vec!["it was not read in time".to_owned()],
+            Err(_) => return Err(slow("compared after a start", limit)),
         };
         match different.is_empty() {
             true => Ok(started),
             false => Err(Failure::new(FailureCode::RestoreDiffers, format!("after a start: {}", words(&different)))),
         }
     }
+}
+
+/// How long what is in a backup may take to be written, or read, and compared.
+fn time_for(content: &Xqcn) -> Duration {
+    let files = content.in_order().map(|(file, _)| file.data.len());
+    let things = content.items.len() + content.in_order().count();
+    let bytes = content.items.len() * ITEM_BYTES + files.sum::<usize>();
+    let at = |many: usize, per_second: u32| Duration::from_secs((many as u64).div_ceil(u64::from(per_second)));
+    limits::GIVE_BACK_TIME
+        + at(things, limits::GIVE_BACK_PER_SECOND_MIN)
+        + at(bytes, limits::GIVE_BACK_BYTES_PER_SECOND_MIN)
+}
+
+fn slow(what: &str, limit: Duration) -> Failure {
+    Failure::new(FailureCode::RestoreSlow, format!("it was not {what} within {} s", limit.as_secs()))
 }
 
 /// Whether it is the pages of a backup that cannot be restored, and not the module, the link or the disk that is at fault.

@@ -1,18 +1,24 @@
 //! Giving back over DIAG under hostile hands: modules that change places, media that wear, ports that crawl.
 
+use std::collections::VecDeque;
+use std::fmt;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use stationmaster::controller::Task;
+use stationmaster::controller::{End, Task};
 use stationmaster::domain::{
     BackupKind, BackupRef, ChipId, Fact, FailureCode, Imei, Outcome, RunRecord, SlotName, XqcnCounts,
 };
-use stationmaster::hardware::DeviceMode;
+use stationmaster::hardware::{AtPort, BoxFuture, BulkPipe, Bus, DeviceKey, DeviceMode, HardwareError, Listing};
+use stationmaster::host::Clock;
 use stationmaster::ledger::Entry;
+use stationmaster::protocol::diag::{Deframer, encode};
 use stationmaster::sim::efs::IMEI_PATH;
 use stationmaster::sim::{BusAction, BusEvent, UnitTruth};
 use stationmaster::vault::{Label, Taking, Vault, XqcnDraft};
+use tokio::sync::watch;
 
 use crate::harness::{Line, Witness, Work, assert_sound, records};
 use crate::meddler::{Act, meddle};
@@ -386,6 +392,145 @@ async fn a_unit_whose_pages_in_the_vault_are_damaged_is_given_its_own_over_diag(
     let record = run_for(&line, "ROTTEN", Task::Line, witness).await;
     assert_eq!(end(&record), REPAIRED, "{record:#?}");
     assert!(kept(&unit) == before);
+}
+
+/// What a bus does to the answers of DIAG ports; `None` leaves one as it is.
+type Change = Arc<dyn Fn(&[u8]) -> Option<Vec<u8>> + Send + Sync>;
+
+/// A bus whose DIAG ports answer late, or otherwise than their modules do.
+struct Altered {
+    inner: Arc<dyn Bus>,
+    clock: Clock,
+    /// Milliseconds before each request is passed on.
+    delay: Arc<AtomicU64>,
+    change: Change,
+}
+
+impl fmt::Debug for Altered {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Altered").finish_non_exhaustive()
+    }
+}
+
+impl Bus for Altered {
+    fn list(&self) -> BoxFuture<'_, Result<Listing, HardwareError>> {
+        self.inner.list()
+    }
+
+    fn hints(&self) -> watch::Receiver<u64> {
+        self.inner.hints()
+    }
+
+    fn open_bulk<'a>(
+        &'a self,
+        device: &'a DeviceKey,
+        interface: u8,
+    ) -> BoxFuture<'a, Result<Box<dyn BulkPipe>, HardwareError>> {
+        self.inner.open_bulk(device, interface)
+    }
+
+    fn open_port<'a>(
+        &'a self,
+        device: &'a DeviceKey,
+        interface: u8,
+    ) -> BoxFuture<'a, Result<Box<dyn AtPort>, HardwareError>> {
+        Box::pin(async move {
+            let inner = self.inner.open_port(device, interface).await?;
+            if interface != 0 {
+                return Ok(inner);
+            }
+            let (clock, delay, change) = (self.clock.clone(), Arc::clone(&self.delay), Arc::clone(&self.change));
+            let (frames, ready) = (Deframer::new(), VecDeque::new());
+            Ok(Box::new(AlteredPort { inner, clock, delay, change, frames, ready }) as Box<dyn AtPort>)
+        })
+    }
+}
+
+struct AlteredPort {
+    inner: Box<dyn AtPort>,
+    clock: Clock,
+    delay: Arc<AtomicU64>,
+    change: Change,
+    frames: Deframer,
+    ready: VecDeque<u8>,
+}
+
+impl fmt::Debug for AlteredPort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AlteredPort").finish_non_exhaustive()
+    }
+}
+
+impl AtPort for AlteredPort {
+    fn read<'a>(&'a mut self, buffer: &'a mut [u8]) -> BoxFuture<'a, Result<usize, HardwareError>> {
+        Box::pin(async move {
+            while self.ready.is_empty() {
+                let mut bytes = [0; 4096];
+                let length = self.inner.read(&mut bytes).await?;
+                self.frames.feed(&bytes[..length]);
+                for payload in self.frames.by_ref().flatten() {
+                    let changed = (self.change)(&payload).unwrap_or(payload);
+                    self.ready.extend(encode(&changed));
+                }
+            }
+            let length = self.ready.len().min(buffer.len());
+            for (place, byte) in buffer.iter_mut().zip(self.ready.drain(..length)) {
+                *place = byte;
+            }
+            Ok(length)
+        })
+    }
+
+    fn write<'a>(&'a mut self, bytes: &'a [u8]) -> BoxFuture<'a, Result<(), HardwareError>> {
+        Box::pin(async move {
+            self.clock.sleep(Duration::from_millis(self.delay.load(Ordering::Relaxed))).await;
+            self.inner.write(bytes).await
+        })
+    }
+}
+
+/// Puts such a bus into a line; gives the delay of its requests.
+fn alter(line: &mut Line, change: impl Fn(&[u8]) -> Option<Vec<u8>> + Send + Sync + 'static) -> Arc<AtomicU64> {
+    let delay = Arc::new(AtomicU64::new(0));
+    let (clock, inner) = (line.clock.clone(), line.factory.bus());
+    line.bus = Some(Arc::new(Altered { inner, clock, delay: Arc::clone(&delay), change: Arc::new(change) }));
+    delay
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_way_back_has_a_limit_of_its_own_and_is_not_billed_to_the_unit() {
+    // Reading a whole backup takes some seconds here, and that is all that the profile gives it.
+    let mut line = bench(&format!("{BOTH}timeouts:\n  xqcn_s: 60\n"), "").await;
+    let delay = alter(&mut line, |_| None);
+    let (unit, before) = lost(&line).await;
+    // Each request takes so long from its announcement on: first only longer than reading may, then too long.
+    for (millis, is_given_back) in [(120, true), (1500, false)] {
+        let batch = format!("SLOW{millis}");
+        let (slow, was_slow) = (Arc::clone(&delay), AtomicBool::new(false));
+        let witness: Witness = Box::new(move |_, _, entry| match &entry.fact {
+            Fact::RestoreIntent { .. } if !was_slow.swap(true, Ordering::Relaxed) => {
+                slow.store(millis, Ordering::Relaxed);
+            }
+            Fact::Restored { .. } | Fact::RunInterrupted { .. } => slow.store(0, Ordering::Relaxed),
+            _ => {}
+        });
+        let work = line.work_for(&batch, 1, Task::Line, witness).await;
+        let is_over = |fact: &Fact| matches!(fact, Fact::RunInterrupted { .. } | Fact::RunFinished(_));
+        let before_it = line.entries().len();
+        while !line.entries()[before_it..].iter().any(|entry| is_over(&entry.fact)) {
+            line.clock.sleep(Duration::from_secs(5)).await;
+        }
+        let interrupted = interruptions(&line.entries());
+        assert_eq!(interrupted.is_empty(), is_given_back, "{interrupted:?}");
+        assert!(interrupted.iter().all(|code| *code == FailureCode::RestoreSlow), "{interrupted:?}");
+        // What was too slow is done again, and then it is not.
+        let (ended, entries) = work.end_within(&line, Duration::from_secs(7200)).await;
+        let runs = records(&entries, &batch);
+        assert_eq!((ended, runs.len()), (Some(End::Complete), 1), "{millis}: {:#?}", &entries[before_it..]);
+        assert_eq!(end(&runs[0]), REPAIRED, "{:#?}", runs[0]);
+        assert!(kept(&unit) == before);
+        out_and_in(&line, &unit, "A1", UnitTruth::lose_efs);
+    }
 }
 
 /// The answer to the writing of an NV item of a subscription: its number, and where its status stands.

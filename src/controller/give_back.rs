@@ -204,6 +204,9 @@ impl Work {
     ) -> Result<DeviceRecord, Failure> {
         let restored = self.write_over_diag(device, product, content).await?;
         tracing::info!(items = restored.items, files = restored.files, refused = restored.refused.len(), "given back");
+        if let Some(refused) = refused_words(&restored) {
+            self.say_also(&refused);
+        }
         let started = self.start_restored(device, product).await?;
         self.compare_started(started, product, content).await
     }
@@ -371,8 +374,18 @@ impl Work {
             return Err(Failure::new(FailureCode::DiskFailed, "the restore was cut off"));
         };
         match written {
-            Ok(Ok((restored, different))) if different.is_empty() => Ok(restored),
-            Ok(Ok((_, different))) => Err(differs(words(&different))),
+            Ok(Ok((restored, different))) => {
+                let refused = refused_words(&restored);
+                let most = u64::from(profile.manifest.unreadable_max);
+                match (different.is_empty(), refused) {
+                    (false, None) => Err(differs(words(&different))),
+                    (false, Some(refused)) => Err(differs(format!("{}; {refused}", words(&different)))),
+                    (true, Some(refused)) if restored.refused.len() as u64 > most => {
+                        Err(differs(format!("{refused}; the profile allows {most}")))
+                    }
+                    (true, _) => Ok(restored),
+                }
+            }
             Ok(Err(failure)) => Err(self.judge_diag(failure, &device.key, FailureCode::RestoreDiffers).await),
             Err(_) => Err(slow("written and compared", limit)),
         }
@@ -424,6 +437,12 @@ fn time_for(content: &Xqcn) -> Duration {
     limits::GIVE_BACK_TIME
         + at(things, limits::GIVE_BACK_PER_SECOND_MIN)
         + at(bytes, limits::GIVE_BACK_BYTES_PER_SECOND_MIN)
+}
+
+/// What a module did not take back: how much, and the first of it.
+fn refused_words(restored: &Restored) -> Option<String> {
+    let named: Vec<String> = restored.refused.iter().map(|(name, why)| format!("{name} ({why})")).collect();
+    (!named.is_empty()).then(|| format!("{} items and files were not taken back: {}", named.len(), words(&named)))
 }
 
 fn slow(what: &str, limit: Duration) -> Failure {

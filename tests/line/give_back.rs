@@ -541,3 +541,57 @@ fn written(answer: &[u8]) -> Option<(u16, u16)> {
         _ => None,
     }
 }
+
+/// Refuses the writing of an item; what it was then stays.
+fn refuse(answer: &[u8]) -> Vec<u8> {
+    let mut changed = answer.to_vec();
+    let status = changed.len() - 2;
+    changed[status..].copy_from_slice(&[4, 0]);
+    changed
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_module_does_not_take_back_is_in_its_record_and_more_than_the_profile_allows_is_a_failure() {
+    for (allowed, outcome) in [(2, REPAIRED), (1, (Outcome::Fail, Some(FailureCode::RestoreDiffers), false, true))] {
+        let manifest = format!("{BOTH}manifest:\n  unreadable: {allowed}\n");
+        let mut line = bench(&manifest, "").await;
+        let refused: Mutex<Vec<u16>> = Mutex::default();
+        // Two that the manifest does not require.
+        alter(&mut line, move |answer| {
+            let (item, subscription) = written(answer)?;
+            let mut refused = refused.lock().unwrap_or_else(PoisonError::into_inner);
+            let is_one = item != 550 && subscription == 0 && (refused.len() < 2 || refused.contains(&item));
+            is_one.then(|| {
+                refused.push(item);
+                refuse(answer)
+            })
+        });
+        lost(&line).await;
+        let record = run(&line, "REFUSED").await;
+        assert_eq!(end(&record), outcome, "{allowed}: {record:#?}");
+        assert!(record.detail.contains("2 items and files") && record.detail.contains("NV item "), "{}", record.detail);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_manifest_requires_is_compared_for_every_subscription() {
+    let mut line = bench(&format!("{BOTH}manifest:\n  required_items: [1001]\n  unreadable: 200\n"), "").await;
+    // It refuses that one, and has another content in its place.
+    let has_refused = AtomicBool::new(false);
+    alter(&mut line, move |answer| {
+        if written(answer) == Some((1001, 1)) {
+            has_refused.store(true, Ordering::Relaxed);
+            return Some(refuse(answer));
+        }
+        let is_read = answer.starts_with(&[0x4b, 0x30, 0x01, 0x00, 0xe9, 0x03, 1, 0]);
+        (is_read && has_refused.load(Ordering::Relaxed)).then(|| {
+            let mut changed = answer.to_vec();
+            changed[8] ^= 1;
+            changed
+        })
+    });
+    lost(&line).await;
+    let record = run(&line, "SECOND").await;
+    assert_eq!(end(&record), (Outcome::Fail, Some(FailureCode::RestoreDiffers), false, true), "{record:#?}");
+    assert!(record.detail.starts_with("NV item 1001 of subscription 1"), "{}", record.detail);
+}

@@ -213,7 +213,7 @@ pub struct Timeouts {
     pub transfer: Duration,
     /// One read.
     pub read: Duration,
-    /// A whole backup over DIAG, and a whole restore.
+    /// A whole backup over DIAG.
     pub xqcn: Duration,
     /// From the order to restart, or from the cut of its supply, until the module is off the bus.
     pub reset: Duration,

@@ -399,7 +399,7 @@ groups! {
         transfer_s: Option<f64>,
         /// One read. Default: 60.
         read_s: Option<f64>,
-        /// A whole backup over DIAG, and a whole restore. Default: 600.
+        /// A whole backup over DIAG. Default: 600.
         xqcn_s: Option<f64>,
         /// From the order to restart, or from the cut of its supply, until the module is off the bus. Default: 10.
         reset_s: Option<f64>,

@@ -67,7 +67,7 @@ pub(crate) fn ending(code: FailureCode, phase: Phase, changed: bool) -> Ending {
     use FailureCode as C;
     match code {
         C::Unplugged | C::HubLost | C::Stopped | C::UnitSwapped if changed => Ending::Interrupted,
-        C::Internal | C::DiskFailed | C::ControllerDied if changed => Ending::Interrupted,
+        C::Internal | C::DiskFailed | C::ControllerDied | C::RestoreSlow if changed => Ending::Interrupted,
         // A station whose disk fails stops; the unit comes again once it works.
         C::Unplugged | C::HubLost | C::Stopped | C::DiskFailed => Ending::Finished(Outcome::Aborted),
         // Nothing was written in this pass: it goes on once the package is what it was.
@@ -159,6 +159,11 @@ mod tests {
         for code in [FailureCode::BackupOfAnother, FailureCode::ReworkExhausted, FailureCode::BackupMissing] {
             assert_eq!(ending(code, Phase::Probe, false), Ending::Finished(Outcome::Held));
         }
+    }
+
+    #[test]
+    fn a_changed_unit_is_not_billed_for_a_slow_port() {
+        assert_eq!(ending(FailureCode::RestoreSlow, Phase::Flash, true), Ending::Interrupted);
     }
 
     #[test]

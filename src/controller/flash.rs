@@ -54,10 +54,30 @@ impl Work {
             return Err(Failure::new(FailureCode::Internal, "no programmer to write with").into());
         };
         let mut tally = Tally::default();
-        let staged = self.stage(&mut firehose, product, bound, (authority, restore), &mut tally).await;
-        let result = match staged {
+        let mut staged = self.stage(&mut firehose, product, bound, authority, &mut tally).await;
+        let mut restored = restore;
+        if let (Ok(()), Some(restore)) = (&staged, restore) {
+            let worn = self.stage_own(&mut firehose, product, bound, (authority, restore), &mut tally).await;
+            staged = match worn {
+                Ok(None) => Ok(()),
+                Ok(Some((failure, parts))) => match self.over_diag_instead(&failure, restore.backup(), product).await {
+                    Ok(true) => {
+                        restored = None;
+                        self.blank(&mut firehose, product, bound, (authority, restore), &parts).await
+                    }
+                    Ok(false) => Err(failure.into()),
+                    Err(error) => {
+                        self.edl = Edl::Firehose(firehose);
+                        return Err(error);
+                    }
+                },
+                Err(error) => Err(error),
+            };
+        }
+        // Last chance: a package that changed underneath leaves the module in download mode, not half new.
+        let result = match staged.and_then(|()| Ok(unchanged(&product.package)?)) {
             Ok(()) => {
-                if let Some(restore) = restore {
+                if let Some(restore) = restored {
                     let bytes = restore.pages().saturating_mul(u64::from(bound.geometry.page_bytes));
                     self.append(Fact::Restored { run: self.run(), backup: restore.backup().id, bytes }).await?;
                 }
@@ -115,14 +135,12 @@ impl Work {
         firehose: &mut Firehose,
         product: &Product,
         bound: &Bound,
-        (authority, restore): (&Authority, Option<&RestoreAuthority>),
+        authority: &Authority,
         tally: &mut Tally,
     ) -> Result<(), SessionError> {
         let plan = &bound.plan;
-        let restored = restore.map_or(0, |restore| restore.pages().saturating_mul(bound.geometry.page_bytes.into()));
         let total: u64 = plan.programs.iter().map(|op| image_bytes(product, op)).sum::<u64>()
-            + image_bytes(product, &plan.boot_loader)
-            + restored;
+            + image_bytes(product, &plan.boot_loader);
         let mut writer = self.writing(firehose, product, bound, authority, total);
         writer.erase(&plan.boot_loader_erase).await?;
         for erase in &plan.erases {
@@ -141,19 +159,60 @@ impl Work {
                 writer.compare(program, find(product, program)?, tally).await?;
             }
         }
-        if let Some(restore) = restore {
-            for part in restore.parts() {
-                writer.restore(restore, part, tally).await?;
-            }
-            let ranges: Vec<PageRange> = restore.parts().iter().map(|part| part.range).collect();
-            let now = firehose.bad_blocks_in(&ranges, bound.geometry);
-            if !restore.is_same_layout(&now) {
-                let detail = "a block went bad while it was restored";
-                return Err(Failure::new(FailureCode::RestoreBadBlocks, detail).into());
+        Ok(())
+    }
+
+    /// What belongs to the unit, compared with its backup. Gives the parts that cannot be restored over the blocks that
+    /// there are now, and why.
+    async fn stage_own<'a>(
+        &self,
+        firehose: &mut Firehose,
+        product: &Product,
+        bound: &Bound,
+        (authority, restore): (&Authority, &'a RestoreAuthority),
+        tally: &mut Tally,
+    ) -> Result<Option<(Failure, Vec<&'a RestorePart>)>, SessionError> {
+        let mut worn: Option<(Failure, Vec<&RestorePart>)> = None;
+        let total = restore.pages().saturating_mul(bound.geometry.page_bytes.into());
+        let mut writer = self.writing(firehose, product, bound, authority, total);
+        for part in restore.parts() {
+            let then = writer.firehose.bad_blocks_in(&[part.range], bound.geometry);
+            let failure = match writer.restore(restore, part, tally).await {
+                Err(SessionError::Failed(failure)) if is_of_media(failure.code) => Some(failure),
+                Err(error) => return Err(error),
+                Ok(()) if !then.is_same_layout(&writer.firehose.bad_blocks_in(&[part.range], bound.geometry)) => {
+                    let detail = format!("a block of {} went bad while it was restored", part.partition);
+                    Some(Failure::new(FailureCode::RestoreBadBlocks, detail))
+                }
+                Ok(()) => None,
+            };
+            if let Some(failure) = failure {
+                worn.get_or_insert((failure, Vec::new())).1.push(part);
             }
         }
-        // Last chance: a package that changed underneath leaves the module in download mode, not half new.
-        Ok(unchanged(&product.package)?)
+        let ranges: Vec<PageRange> = restore.parts().iter().map(|part| part.range).collect();
+        if worn.is_none() && !restore.is_same_layout(&firehose.bad_blocks_in(&ranges, bound.geometry)) {
+            // Where is not known: it may be the EFS, which is the first one.
+            let failure = Failure::new(FailureCode::RestoreBadBlocks, "a block went bad while it was restored");
+            worn = Some((failure, restore.parts().iter().take(1).collect()));
+        }
+        Ok(worn)
+    }
+
+    /// Erases parts that were restored in vain: what lies wrong must not be started from.
+    async fn blank(
+        &self,
+        firehose: &mut Firehose,
+        product: &Product,
+        bound: &Bound,
+        (authority, restore): (&Authority, &RestoreAuthority),
+        parts: &[&RestorePart],
+    ) -> Result<(), SessionError> {
+        let mut writer = self.writing(firehose, product, bound, authority, 0);
+        for part in parts {
+            writer.erase_own(restore, part).await?;
+        }
+        Ok(())
     }
 
     async fn write_boot_loader(
@@ -194,6 +253,12 @@ fn find<'a>(product: &'a Product, op: &ProgramOp) -> Result<&'a Image, Failure> 
 
 fn not_announced(what: &str) -> Failure {
     Failure::new(FailureCode::Internal, format!("{what} that was not announced"))
+}
+
+/// Whether a part could not be restored because of the blocks that it lies in.
+const fn is_of_media(code: FailureCode) -> bool {
+    use FailureCode as C;
+    matches!(code, C::RestoreBadBlocks | C::TooManyBadBlocks | C::ProgramNak | C::RestoreDiffers)
 }
 
 /// What a module's refusal of a write means.
@@ -325,6 +390,13 @@ impl Writing<'_> {
         Ok(if is_good { Ok(()) } else { Err(refused(what, &answer.reason())) })
     }
 
+    async fn erase_own(&mut self, authority: &RestoreAuthority, part: &RestorePart) -> Result<(), SessionError> {
+        if !authority.may_erase(part.range) {
+            return Err(not_announced("the erase of a guarded partition").into());
+        }
+        self.send_erase(part.range, &[]).await
+    }
+
     /// Restores a guarded partition, again from its erase within the budget when the module refuses, or when what is
     /// read back is not what the backup holds.
     async fn restore(
@@ -335,10 +407,7 @@ impl Writing<'_> {
     ) -> Result<(), SessionError> {
         let mut refusals = 0;
         loop {
-            if !authority.may_erase(part.range) {
-                return Err(not_announced("the erase of a guarded partition").into());
-            }
-            self.send_erase(part.range, &[]).await?;
+            self.erase_own(authority, part).await?;
             let started = self.clock.now();
             let written = self.restore_pages(authority, part).await;
             tally.writing += self.clock.now().saturating_sub(started);

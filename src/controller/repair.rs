@@ -8,9 +8,9 @@ use super::diagnose::{evidence, is_cured_by_restore, spoils_backup};
 use super::edl::fits;
 use super::failure::{Failure, RunError};
 use super::floor::Product;
-use super::verify::Verdict;
+use super::verify::{Guest, Verdict};
 use super::work::Work;
-use crate::domain::{BackupKind, BackupRef, Blame, Diagnosis, FailureCode, Identity};
+use crate::domain::{BackupKind, BackupRef, Blame, Diagnosis, FailureCode, Identity, Imei};
 use crate::hardware::{DeviceMode, DeviceRecord};
 use crate::ledger::OpenRun;
 use crate::protocol::sahara::ChipInfo;
@@ -40,6 +40,10 @@ pub(crate) struct Repair {
     /// Whether the unit arrived in download mode and was never asked how it is: all that is known of it comes from its
     /// backup.
     pub(crate) is_unheard: bool,
+    /// The wrong IMEI that the unit says, as it was heard from its very chip.
+    pub(crate) seen_imei: Option<Imei>,
+    /// Another module, to which was written what belongs to the unit.
+    pub(crate) stranger: Option<Box<Guest>>,
 }
 
 impl Repair {
@@ -118,6 +122,9 @@ impl Work {
             if let Some(condition) = evidence.condition(checks.cfun) {
                 let boot = self.draft.record().boots_verified + 1;
                 self.note_diagnosis(Diagnosis { boot, condition, evidence }).await?;
+            }
+            if !self.has_lost(&now, product).await? {
+                return Err(failure.into());
             }
             let budget = self.repair.budget.unwrap_or(OWN_RESTORES_MAX);
             if self.repair.restores >= budget.max(OWN_RESTORES_MAX) {

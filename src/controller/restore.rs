@@ -131,7 +131,7 @@ impl Work {
         };
         let is_untold = !now.is_told() && then.as_ref().is_some_and(|then| !then.is_told());
         if is_untold {
-            self.refuse_untold(backup).await?;
+            self.refuse_untold(backup, product).await?;
         }
         match then {
             Some(then) if fits(&then) => Ok(Restorable { chip, backup: backup.clone(), then, parts }),
@@ -151,11 +151,11 @@ impl Work {
 
     /// Whether pages may be restored although the programmer tells nothing of bad blocks: only where there is nothing
     /// better, and never to try it on a module that is well. The row says so.
-    async fn refuse_untold(&mut self, backup: &BackupRef) -> Result<(), RunError> {
+    async fn refuse_untold(&mut self, backup: &BackupRef, product: &Product) -> Result<(), RunError> {
         // Half of it may be written by now, and no module starts from that.
         let is_begun = self.resumed.as_ref().is_some_and(|open| open.restoring);
-        let has_better =
-            !self.repair.is_due || (!is_begun && self.own_over_diag(backup.chip, backup.imei).await?.is_some());
+        let has_better = !self.repair.is_due
+            || (!is_begun && self.own_over_diag(backup.chip, backup.imei, product).await?.is_some());
         if has_better {
             return Err(without_raw(UNTOLD).into());
         }

@@ -60,7 +60,7 @@ impl Work {
         }
         self.repair.budget = Some(rework.per_run);
         self.say(format!("arrived with {diagnosis}"));
-        let own = match self.best_backup(info.chip).await {
+        let own = match self.best_backup(info.chip, &[product]).await {
             // Its EFS is whole, and saved before anything is done to it.
             Err(RunError::Failed(failure))
                 if failure.code == FailureCode::BackupMissing && diagnosis.condition != Condition::EfsLost =>
@@ -105,7 +105,7 @@ impl Work {
         self.admit_to(&product, true).await?;
         let (device, info) = self.ask_chip(device, family, asked, &product).await?;
         let backup = match wanted {
-            None => match self.best_backup(info.chip).await? {
+            None => match self.best_backup(info.chip, &[&product]).await? {
                 Some(best) => best,
                 None => {
                     let (_, why) = self.why_no_backup(info.chip).await?;
@@ -181,6 +181,10 @@ impl Work {
         }
         self.claim_as(info, product, backup.imei).await?;
         let expected = self.well_as_of(&backup).await?;
+        if backup.kind == BackupKind::Xqcn {
+            // Before anything is erased for it.
+            self.load_own(&backup, product, &expected).await?;
+        }
         let by_hand = self.floor.task != Task::Line;
         self.append(Fact::BackupChosen { run: self.run(), backup: backup.clone(), by_hand }).await?;
         if backup.kind == BackupKind::Xqcn {
@@ -203,21 +207,23 @@ impl Work {
     }
 
     /// The best backup of a chip that a repair may use: of its pages, or else over DIAG. Pages without their bad blocks
-    /// come last, because nobody can say where they would come to lie. That a chip has none is said only where that is
-    /// certain: one that is damaged or cannot be opened is a failure, and nothing else is tried in its place.
-    pub(super) async fn best_backup(&self, chip: ChipId) -> Result<Option<BackupRef>, RunError> {
+    /// come last, because nobody can say where they would come to lie. One over DIAG that is not complete is passed over.
+    /// That a chip has none is said only where that is certain: one that is damaged or cannot be opened is a failure, and
+    /// nothing else is tried in its place.
+    pub(super) async fn best_backup(&self, chip: ChipId, products: &[&Product]) -> Result<Option<BackupRef>, RunError> {
         let recorded = self.floor.ledger.backups_of(chip).await?;
+        let judge = self.judge_of(chip, products).await?;
         let vault = std::sync::Arc::clone(&self.floor.vault);
         let search = move || {
-            let best = |kind, is_usable: fn(&BackupRef) -> bool| {
-                vault.best_for(chip, kind, |backup| recorded.contains(&backup.id) && is_usable(backup))
+            let best = |kind, is_usable: &dyn Fn(&BackupRef) -> bool| {
+                vault.best_for(chip, kind, |backup| judge.is_recorded(backup) && is_usable(backup))
             };
-            if let Some(pages) = best(BackupKind::Raw, |backup| backup.bad_blocks.is_some())? {
+            if let Some(pages) = best(BackupKind::Raw, &|backup| backup.bad_blocks.is_some())? {
                 return Ok((Some(pages), Vec::new()));
             }
-            let others = match best(BackupKind::Xqcn, |_| true)? {
+            let others = match best(BackupKind::Xqcn, &|backup| judge.is_whole(&vault, backup))? {
                 Some(over_diag) => Some(over_diag),
-                None => best(BackupKind::Raw, |_| true)?,
+                None => best(BackupKind::Raw, &|_| true)?,
             };
             let unjudged = if others.is_none() { vault.unjudged(chip, &recorded)? } else { Vec::new() };
             Ok::<_, VaultError>((others, unjudged))
@@ -340,6 +346,12 @@ impl Work {
     ) -> Result<(DeviceRecord, ChipInfo, bool), RunError> {
         let checks = &product.profile.checks;
         let before = self.expected();
+        if now.imei != before.imei {
+            // Another module, perhaps, that was put in while this one started: nothing of it was saved.
+            self.again(&device, family, info, product).await?;
+            let detail = format!("{diagnosis}; it was {}, it is {}", before.imei_text, now.imei_text);
+            return Err(Failure::new(FailureCode::ImeiChanged, detail).into());
+        }
         if now.cfun != Some(checks.cfun) {
             self.append(Fact::Cure { run: self.run(), cure: Cure::LeaveMode }).await?;
             let mut order = None;

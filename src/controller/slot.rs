@@ -317,7 +317,11 @@ impl Slot {
             }
             WalkEnd::Swapped(guest) => {
                 let detail = format!("another module ({}) is in the slot", guest.identity.imei_text);
-                let left = Failure::new(FailureCode::Unplugged, detail);
+                let code = match guest.written_as {
+                    None => FailureCode::Unplugged,
+                    Some(_) => FailureCode::UnitSwapped,
+                };
+                let left = Failure::new(code, detail);
                 match draft.is_changed() {
                     true => self.interrupt(draft, left).await?,
                     // Only verified: its owner comes again and begins anew.
@@ -457,7 +461,8 @@ impl Slot {
         Ok(())
     }
 
-    /// A module that stands where another one's run is open: refused, and seen to answer again.
+    /// A module that stands where another one's run is open: refused, and seen to answer again. One that was written to
+    /// in that one's place has a record that sets it aside.
     async fn hold_guest(&mut self, guest: Guest) -> Result<(), LedgerError> {
         let draft = self.draft();
         let slot = &self.floor.station.slots[self.index];
@@ -485,14 +490,22 @@ impl Slot {
             None => Ok(()),
         };
         drop(work);
-        let mut failure = Failure::new(
-            FailureCode::UnitSwapped,
-            format!("IMEI {} stands where the unit of an open run was", guest.identity.imei_text),
-        );
+        let said = &guest.identity.imei_text;
+        let (outcome, mut failure) = match guest.written_as {
+            None => {
+                let detail = format!("IMEI {said} stands where the unit of an open run was");
+                (Outcome::Held, Failure::new(FailureCode::UnitSwapped, detail))
+            }
+            Some(owner) => {
+                let detail =
+                    format!("what belongs to chip {owner} was written to chip {}; it says {said}", guest.chip.chip);
+                (Outcome::Fail, Failure::new(FailureCode::ForeignImei, detail))
+            }
+        };
         if let Err(back) = back {
             failure.detail = format!("{}; then: {}", failure.detail, back.detail);
         }
-        self.finish(&draft, Outcome::Held, Some(failure)).await
+        self.finish(&draft, outcome, Some(failure)).await
     }
 }
 

@@ -99,7 +99,11 @@ impl Work {
     ) -> Result<(BackupRef, Identity, Product), RunError> {
         let found = match wanted {
             Some(id) => Some(self.named_backup(id, info.chip).await?),
-            None => self.best_backup(info.chip).await?,
+            None => {
+                let fitting: Vec<&Product> =
+                    self.floor.products.iter().filter(|product| fits(info, product).is_ok()).collect();
+                self.best_backup(info.chip, &fitting).await?
+            }
         };
         let Some(backup) = found else {
             let detail = format!("{}; the vault has no good backup of it", self.known_of(info.chip).await?);

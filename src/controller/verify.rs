@@ -38,6 +38,8 @@ pub(crate) struct Guest {
     pub(crate) device: DeviceRecord,
     pub(crate) identity: Identity,
     pub(crate) chip: ChipInfo,
+    /// The chip of the unit for which it was taken, where what belongs to that one was written to it.
+    pub(crate) written_as: Option<ChipId>,
 }
 
 fn is_normal(mode: &DeviceMode) -> bool {
@@ -241,9 +243,9 @@ impl Work {
         let (measurements, judged) = judge(&product.profile.checks, &before, &after, &QueryAnswers::new());
         match (self.read_chip(device, product).await, after.imei) {
             (Ok(info), _) if info.chip != chip => {
-                return Ok(Some(Guest { device: device.clone(), identity: after, chip: info }));
+                return Ok(Some(Guest { device: device.clone(), identity: after, chip: info, written_as: None }));
             }
-            (Ok(_), _) => {}
+            (Ok(_), _) => self.repair.seen_imei = after.imei,
             // Damaged so far that not even its chip can be asked: what it says of itself is all there is.
             (Err(failure), None) if failure.code == FailureCode::EdlNotEntered => {}
             (Err(failure), _) => return Err(failure.into()),

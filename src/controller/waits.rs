@@ -26,6 +26,11 @@ impl Waits {
         self.longest[wait as usize].fetch_max(micros, Ordering::Relaxed);
     }
 
+    /// The longest wait of that kind so far; 0 where there was none.
+    pub(crate) fn longest(&self, wait: Wait) -> Duration {
+        Duration::from_micros(self.longest[wait as usize].load(Ordering::Relaxed))
+    }
+
     /// The longest wait of each kind that occurred.
     pub(crate) fn times(&self) -> Vec<WaitTime> {
         let all = Wait::ALL.into_iter().zip(self.longest.iter());

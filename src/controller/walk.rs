@@ -1,6 +1,5 @@
 //! One run, from the module's arrival to its verdict: the order of the phases, which no profile can change.
 
-use super::backup::stored_table;
 use super::edl::{TableSource, fits};
 use super::failure::{Failure, RunError};
 use super::floor::{Product, Task};
@@ -64,6 +63,9 @@ impl Work {
         match walked {
             Ok(Verdict::Proven) => WalkEnd::Passed,
             Ok(Verdict::Swapped(guest)) => WalkEnd::Swapped(guest),
+            Err(_) if self.repair.stranger.is_some() => {
+                self.repair.stranger.take().map_or(WalkEnd::Done, WalkEnd::Swapped)
+            }
             Err(Stopped::Done) => WalkEnd::Done,
             Err(Stopped::Left(why)) => {
                 if came_in_normal_mode && self.undo_question().await {
@@ -191,6 +193,7 @@ impl Work {
                 Ok((there, info)) => match self.floor.ledger.open_run_by_chip(info.chip).await? {
                     Some(open) => {
                         let product = self.take_up(open, &there).await?;
+                        self.repair.seen_imei = known;
                         return self.go_on(there, info, &product).await;
                     }
                     None => {
@@ -480,7 +483,7 @@ impl Work {
             if let (None, Some(stored)) = (&table, &backup)
                 && (self.draft.is_changed() || self.repair.is_unheard)
             {
-                table = stored_table(&self.floor.vault, stored).await?;
+                table = self.table_of(stored, product).await?;
             }
             let source = match table.as_deref() {
                 None => TableSource::Module,

@@ -124,6 +124,12 @@ failure_codes! {
     RestoreDiffers = "RESTORE_DIFFERS", Unit, true,
         "What was restored of the module's own memory (EFS) is not what its backup holds.",
         "Put the module into quarantine: it stays in download mode, and its backup is kept. Call the lead.";
+    RestoreSlow = "RESTORE_SLOW", Station, false,
+        "What belongs to the module could not be given back to it over DIAG in the time that this takes at the worst.",
+        "Leave the module in the slot, or put it in again: it is given back once more. If it happens again, call the technician.";
+    ForeignImei = "FOREIGN_IMEI", Handling, true,
+        "The module was written to while it stood in another one's place: it carries that one's IMEI and calibration.",
+        "Put the module into quarantine; only its own backup brings it back. The unit whose IMEI it carries is not to blame.";
     EdlNotEntered = "EDL_NOT_ENTERED", Unit, false,
         "The module did not go into emergency download mode.",
         "Re-seat the module and run it again; in another slot if it happens twice.";

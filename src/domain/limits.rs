@@ -275,6 +275,14 @@ pub const EDL_IMAGE_TRANSFER_BYTES: usize = 64 * 1024;
 /// Bulk transfers in flight per slot, each way.
 pub const TRANSFERS_IN_FLIGHT: usize = 4;
 
+/// How long giving a backup back over DIAG and comparing it may take besides what depends on how much is in it.
+pub const GIVE_BACK_TIME: Duration = Duration::from_secs(60);
+/// NV items and files of a second that are written, synchronised and compared at the worst. Real modules answer within
+/// 10 ms, and one of these takes two to six answers: a port that is slower than this is none to give anything back over.
+pub const GIVE_BACK_PER_SECOND_MIN: u32 = 2;
+/// Bytes of a second that are written and compared at the worst.
+pub const GIVE_BACK_BYTES_PER_SECOND_MIN: u32 = 2048;
+
 /// How long a module may take over an order that repairs it: leaving its mode takes it 15 s by its maker's word, and
 /// putting back its second copy erases flash.
 pub const CURE_TIME_MAX: Duration = Duration::from_secs(60);

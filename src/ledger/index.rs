@@ -19,7 +19,7 @@ use super::store::Store;
 /// The file's name in the state directory.
 pub(super) const FILE: &str = "index.sqlite";
 /// Changes with every change of the tables or of what is written into them.
-const VERSION: i64 = 6;
+const VERSION: i64 = 7;
 
 const SCHEMA: &str = "
     CREATE TABLE state (one INTEGER PRIMARY KEY, version INTEGER NOT NULL, clean INTEGER NOT NULL,
@@ -43,6 +43,8 @@ const SCHEMA: &str = "
     CREATE INDEX backups_chip ON backups (chip);
     CREATE TABLE repairs (run TEXT PRIMARY KEY, chip TEXT NOT NULL) WITHOUT ROWID;
     CREATE INDEX repairs_chip ON repairs (chip);
+    CREATE TABLE foreign_imeis (chip TEXT NOT NULL, imei TEXT NOT NULL, run TEXT NOT NULL, PRIMARY KEY (chip, imei))
+        WITHOUT ROWID;
 ";
 
 /// Where the index lives.
@@ -314,6 +316,10 @@ impl Index {
         }
         let imei = record.before.as_ref().and_then(|identity| identity.imei).map(|imei| imei.to_string());
         let chip = record.chip.map(|chip| chip.to_string());
+        if record.code == Some(FailureCode::ForeignImei) {
+            let sql = "INSERT OR IGNORE INTO foreign_imeis SELECT ?1, ?2, ?3 WHERE ?1 NOT NULL AND ?2 NOT NULL";
+            self.connection.execute(sql, params![chip, imei, record.run.to_string()])?;
+        }
         let unit = match (&chip, &imei) {
             _ if !counts(record) => None,
             (Some(chip), Some(imei)) => {
@@ -359,7 +365,12 @@ impl Index {
 /// Whether a run says something of a unit of its batch: an aborted one does not, its unit comes again, nor does that of
 /// a guest that stood where another unit belongs.
 fn counts(record: &RunRecord) -> bool {
-    record.outcome != Outcome::Aborted && record.code != Some(FailureCode::UnitSwapped)
+    let is_guest = match record.code {
+        Some(FailureCode::UnitSwapped) => true,
+        Some(FailureCode::ForeignImei) => record.outcome == Outcome::Fail,
+        _ => false,
+    };
+    record.outcome != Outcome::Aborted && !is_guest
 }
 
 fn relax(connection: &Connection) -> Result<(), LedgerError> {

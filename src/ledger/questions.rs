@@ -85,6 +85,11 @@ impl Index {
             return refused(request.run, code);
         }
         let (chip, imei) = (request.chip.to_string(), request.imei.to_string());
+        // Its own clone by our own hand: nobody else is doubted for it.
+        let foreign = "SELECT run FROM foreign_imeis WHERE chip = ?1 AND imei = ?2";
+        if let Some(holder) = self.run_of(foreign, params![chip, imei])? {
+            return refused(holder, FailureCode::ForeignImei);
+        }
         let other_chip = "SELECT run FROM claims WHERE imei = ?1 AND chip <> ?2 ORDER BY seq DESC LIMIT 1";
         if let Some(holder) = self.run_of(other_chip, params![imei, chip])? {
             return refused(holder, FailureCode::ImeiDuplicate);

@@ -3,6 +3,8 @@
 //! The vault keeps its bytes and does not look into them: whether it is complete is judged where it is made, against the
 //! profile's manifest, and again where it is written back.
 
+use std::path::Path;
+
 use super::content::{Head, PIECE_BYTES, Tail};
 use super::making::Making;
 use super::{Taking, Vault, VaultError};
@@ -41,6 +43,16 @@ impl Vault {
         }
         let bytes = bytes.len() as u64;
         making.finish(&Tail { parts: Vec::new(), bytes, bad_blocks: None, xqcn: Some(counts) })
+    }
+
+    /// The XQCN file in a backup file that lies anywhere, of which all was verified. Blocks.
+    ///
+    /// # Errors
+    /// As [`Vault::examine`].
+    pub fn read_xqcn(&self, path: &Path) -> Result<Vec<u8>, VaultError> {
+        let mut bytes = Vec::new();
+        self.read_any(path, None, |_, piece| bytes.extend_from_slice(piece))?;
+        Ok(bytes)
     }
 
     /// An XQCN file, after its name and its owner were verified. Blocks.

@@ -7,6 +7,7 @@ mod by_hand;
 mod disk;
 mod each_fault;
 mod faults;
+mod give_back;
 mod harness;
 mod interruptions;
 mod keeps;

@@ -2,11 +2,13 @@
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use serde_json::Value;
-use stationmaster::domain::Fact;
-use stationmaster::host::OsDisk;
+use stationmaster::domain::{Fact, XqcnCounts};
+use stationmaster::host::{Disk, OsDisk};
 use stationmaster::ledger;
+use stationmaster::vault::{Label, Taking, Vault, XqcnDraft};
 
 use crate::place::{Place, Ran, Report, alone};
 use crate::transcript::Transcript;
@@ -253,4 +255,36 @@ fn what_cannot_be_done_is_said() {
     place.write("stations/one.yaml", STATION.replace("RECOVERY", "age1nonsense"));
     transcript.run("check stations/one.yaml");
     transcript.assert("backups");
+}
+
+#[test]
+fn what_is_no_complete_backup_over_diag_is_not_taken_in() {
+    let place = Place::new();
+    place.write("stations/one.yaml", STATION.replace("vault:\n  recovery: RECOVERY\n", ""));
+    let key = place.run("backups key stations/one.yaml");
+    good(&key);
+    // It can be opened, and holds nothing that a module could be given back.
+    let disk: Arc<dyn Disk> = Arc::new(OsDisk::new());
+    let elsewhere = Vault::new(disk, place.path("elsewhere/vault"));
+    std::fs::create_dir_all(place.path("elsewhere")).expect("a directory");
+    elsewhere.prepare().expect("a key");
+    let taken = "2026-01-01T00:00:00Z".parse().expect("a time");
+    let taking = Taking {
+        chip: "001670e100000000-0a0b0c0d".parse().expect("a chip"),
+        imei: "490154203237518".parse().expect("an IMEI"),
+        label: Label { taken, run: None, suspect: None },
+        used_pages_min: 8,
+        blank_efs: None,
+    };
+    let counts = XqcnCounts { nv_items: 1, files: 1, directories: 69 };
+    let draft = XqcnDraft { taking, counts, bytes: b"<Storage Name='x'/>".to_vec() };
+    elsewhere.store_xqcn(draft).expect("it is stored");
+    let entry = elsewhere.list().expect("a vault").pop().expect("one");
+    std::fs::create_dir(place.path("stick")).expect("a directory");
+    let to = [key.out.trim().parse().expect("a key")];
+    elsewhere.export(&entry, &to, &place.path("stick/junk.smb.age")).expect("it is written");
+    let refused = place.run("backups import stations/one.yaml stick --from elsewhere");
+    assert_eq!(refused.status, Some(2), "{}{}", refused.out, refused.err);
+    assert!(refused.err.contains("what was read over DIAG"), "{}", refused.err);
+    assert_eq!(list(&place, "backups list stations/one.yaml --json").len(), 0);
 }

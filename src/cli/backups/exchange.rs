@@ -7,9 +7,10 @@ use super::{Opened, Place, Selection, open, open_filled, refused, stuck};
 use crate::cli::{Status, complain, counted, folded, prepare, print, start};
 use crate::config::HardwareKind;
 use crate::domain::text::printable;
-use crate::domain::{Fact, limits};
+use crate::domain::{BackupKind, Fact, limits};
 use crate::host::{Clock, Disk, EntryKind, disk_words};
 use crate::ledger::{self, IndexPlace, Ledger, LedgerError, WriterMode};
+use crate::protocol::xqcn::{self, Owner};
 use crate::vault::{PublicKey, VaultEntry, VaultError};
 
 /// How exported files end.
@@ -233,13 +234,7 @@ async fn take_in(opened: &Opened, files: &[PathBuf], given_by: &str) -> Result<S
     let (clock, disk) = (Clock::real(), std::sync::Arc::clone(&opened.disk));
     let mut is_good = true;
     for path in files {
-        if let Err(error) = opened.vault.examine(path) {
-            // Whose backup it is nobody knows as long as it cannot be read.
-            let why = match error {
-                VaultError::Damaged { fault, .. } => fault.to_string(),
-                error @ VaultError::Disk { .. } => error.to_string(),
-                other => format!("{}: {other}", path.display()),
-            };
+        if let Err(why) = judge(opened, path) {
             complain(folded(&format!("error: {why}")));
             is_good = false;
         }
@@ -265,6 +260,37 @@ async fn take_in(opened: &Opened, files: &[PathBuf], given_by: &str) -> Result<S
     let result = store(opened, files, given_by, &ledger, &clock).await;
     ledger.close().await;
     result
+}
+
+/// What is wrong with a file, which it names.
+fn judge(opened: &Opened, path: &Path) -> Result<(), String> {
+    let named = |why: &dyn std::fmt::Display| format!("{}: {why}", path.display());
+    let words = |error: VaultError| match error {
+        // Whose backup it is nobody knows as long as it cannot be read.
+        VaultError::Damaged { fault, .. } => fault.to_string(),
+        error @ VaultError::Disk { .. } => error.to_string(),
+        other => named(&other),
+    };
+    let backup = opened.vault.examine(path).map_err(words)?.backup;
+    if backup.kind != BackupKind::Xqcn {
+        return Ok(());
+    }
+    let bytes = opened.vault.read_xqcn(path).map_err(words)?;
+    let content = xqcn::read(&bytes).map_err(|error| named(&format_args!("what was read over DIAG: {error}")))?;
+    let owner = Owner { imei: backup.imei, calibration: None };
+    let profiles = opened.station.profiles.iter();
+    let fitting = profiles.filter(|profile| profile.hw_ids.is_empty() || profile.hw_ids.contains(&backup.chip.hw_id));
+    let mut wrong = None;
+    for profile in fitting {
+        match xqcn::check(&content, profile.family, &profile.manifest, &owner) {
+            Ok(()) => return Ok(()),
+            Err(error) => {
+                let why = format_args!("what was read over DIAG is not complete for {}: {error}", profile.name);
+                wrong = Some(named(&why));
+            }
+        }
+    }
+    wrong.map_or(Ok(()), Err)
 }
 
 async fn store(

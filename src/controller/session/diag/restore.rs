@@ -163,7 +163,8 @@ impl DiagSession {
         manifest: &Manifest,
         compared: Compared<'_>,
     ) -> Result<Vec<String>, DiagFailure> {
-        let is_required_item = |key: ItemKey| key.subscription.is_none() && manifest.items.contains(&key.item);
+        // Of every subscription that the backup holds.
+        let is_required_item = |key: ItemKey| manifest.items.contains(&key.item);
         let is_required_path = |path: &EfsPath| {
             manifest.paths.iter().any(|required| required == path.as_str()) || is_calibration(family, path)
         };

@@ -129,6 +129,8 @@ fn programmers(fault: &str, seen: &Seen) -> usize {
     match (fault, seen.record.outcome) {
         // One fresh start, and never a second one.
         ("silence-in-program" | "silence-in-program-always", _) => 2,
+        // Its backup was tried, and the package takes the band again.
+        ("band-missing-policy", Outcome::Fail) => 2,
         // It was sent, and did not start.
         ("programmer-rejected" | "programmer-silent", _) => 0,
         // Pulled out with the programmer running, in backup, flash or verify.

@@ -137,6 +137,8 @@ fn programmers(fault: &str, seen: &Seen) -> usize {
         // Flashed again, with its EFS; or started for the backup, before it was told to leave its mode.
         ("cfun-5-after" | "cfun-5-always" | "imei-changed" | "calibration-lost" | "efs-wiped", _) => 2,
         ("efs-lost-at-power-cut" | "mode-stuck", _) => 2,
+        // Its backup was tried, also where the package takes the band again.
+        ("band-missing-config" | "band-missing-policy", _) => 2,
         ("comes-back-lost", _) => 1 + usize::from(seen.record.flags.repaired),
         ("imei-of-another-slot" | "imei-zero" | "wrong-model" | "edl-refused" | "silent-edl", _) => 0,
         ("efs-lost" | "calibration-missing", _) => 0,

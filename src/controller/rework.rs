@@ -575,7 +575,7 @@ fn cannot_be_used(chip: ChipId, unjudged: &[Unjudged]) -> Failure {
     let each = unjudged
         .iter()
         .take(UNJUDGED_SHOWN)
-        .map(|one| format!("; backup {}: {} ({})", one.id.short(), one.reason, one.path.display()));
+        .map(|one| format!("; backup {}: {}: {}", one.id.short(), one.path.display(), one.reason));
     let detail = format!(
         "chip {chip} has backups, and none can be used: put the file back from the second place (vault.copy), or import \
          it with the key that opens it (`backups import --identity`){}",

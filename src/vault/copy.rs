@@ -102,7 +102,7 @@ impl Vault {
 
     /// Where a backup lies, in whichever place.
     pub(super) fn places_of(&self, chip: ChipId, id: Sha256Digest) -> Result<Vec<PathBuf>, VaultError> {
-        let own = self.entries_of(chip)?;
+        let own = self.entries_in(&self.directory, chip)?;
         let mut paths: Vec<PathBuf> =
             own.iter().filter(|entry| entry.id == id).map(|entry| self.entry_path(entry)).collect();
         if let Some(copy) = &self.copy {

@@ -144,7 +144,7 @@ async fn what_is_not_the_modules_own_is_refused_in_download_mode_too() {
     let chip = unit.identity().chip.to_string();
     refused("FORCED", Some(&of_donor), FailureCode::BackupOfAnother, &donor.identity().chip.to_string()).await;
     let nothing = BackupRef { id: Sha256Digest::of(b"nothing"), ..of_donor.clone() };
-    refused("NOTHING", Some(&nothing), FailureCode::BackupMissing, "not in the vault").await;
+    refused("NOTHING", Some(&nothing), FailureCode::BackupMissing, "ever made or taken in").await;
     refused("NONE", None, FailureCode::EdlUnknownUnit, &format!("chip {chip}")).await;
     refused("AGAIN", None, FailureCode::EdlUnknownUnit, "no good backup of it").await;
     // Nor does the line do on its own what a person may.

@@ -11,6 +11,7 @@ use stationmaster::controller::End;
 use stationmaster::domain::{Fact, FailureCode, Outcome, RunRecord};
 use stationmaster::host::{AppendFile, Disk, Entry, Hold, LockGuard, MemoryDisk, ReadAt, WriteAt};
 use stationmaster::sim::{Moment, UnitTruth};
+use tokio::sync::Notify;
 
 use crate::harness::{Line, assert_sound, records, station_with, two_slots, until_fact};
 use crate::meddler::{Act, meddle};
@@ -167,13 +168,21 @@ async fn while_the_vault_fails_for_one_slot_another_begins_no_further_command() 
             line.clock.timeout(PATIENCE, stop.reached()).await.expect("it is written");
             let step = destructive(&unit);
             // From its failure on the module in the other slot may go on with what it was told.
-            let (stop, then) = (Arc::new(stop), Arc::new(AtomicUsize::new(usize::MAX)));
-            let (gate, seen, witness) = (Arc::clone(&stop), Arc::clone(&then), unit.clone());
+            let then = Arc::new(AtomicUsize::new(usize::MAX));
+            let failed = Arc::new(Notify::new());
+            let (tell, seen, witness) = (Arc::clone(&failed), Arc::clone(&then), unit.clone());
             disk.break_under_the_vault(move || {
                 seen.fetch_min(destructive(&witness), Ordering::SeqCst);
-                gate.release();
+                tell.notify_one();
             });
-            let ended = work.outcome(&line, PATIENCE, |_| {}).await.expect("it stops").expect("the ledger works");
+            let released = async {
+                failed.notified().await;
+                // Virtual time stands still as long as the thread that was refused has not told it.
+                line.clock.sleep(Duration::from_millis(1)).await;
+                stop.release();
+            };
+            let (ended, ()) = tokio::join!(work.outcome(&line, PATIENCE, |_| {}), released);
+            let ended = ended.expect("it stops").expect("the ledger works");
             let what = format!("{moment:?} of command {step}, {behind} s behind");
             assert_eq!(ended, End::DiskFailed, "{what}");
             assert_eq!(then.load(Ordering::SeqCst), step, "{what}: the vault failed while it was in that command");

@@ -24,6 +24,7 @@ mod reconcile;
 mod repair;
 mod restarts;
 mod restore;
+mod resume;
 mod rework;
 mod session;
 mod slot;
@@ -34,6 +35,7 @@ mod visits;
 mod waits;
 mod walk;
 mod work;
+mod write;
 mod xqcn;
 
 use std::collections::{BTreeMap, BTreeSet};

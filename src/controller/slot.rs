@@ -101,6 +101,7 @@ impl Slot {
                     self.await_removal().await;
                     // Whatever is put in now begins anew.
                     self.aborted = 0;
+                    self.interrupted = self.interrupted.map(|(run, _)| (run, 0));
                 }
                 Next::Wait => self.await_change().await,
             }
@@ -424,6 +425,8 @@ impl Slot {
         if batch == self.floor.batch {
             let units = self.floor.ledger.finished_in_batch(batch).await?;
             self.floor.quota.finished(run, units);
+        } else {
+            self.floor.quota.ended_elsewhere();
         }
         self.interrupted = self.interrupted.filter(|(last, _)| *last != run);
         self.floor.board.update(self.index, |status| {
@@ -448,6 +451,8 @@ impl Slot {
             .await?;
         if batch == self.floor.batch {
             self.floor.quota.interrupted(run);
+        } else {
+            self.floor.quota.ended_elsewhere();
         }
         self.floor.board.update(self.index, |status| {
             status.state = SlotState::Interrupted;

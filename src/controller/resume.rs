@@ -8,13 +8,13 @@ use super::verify::Verdict;
 use super::walk::{NO_PROFILE, Stopped};
 use super::work::Work;
 use super::xqcn::OverDiag;
-use crate::domain::Fact;
+use crate::domain::{BackupRef, Cure, Fact};
 use crate::hardware::DeviceRecord;
-use crate::ledger::{OpenRun, UnfinishedRun};
+use crate::ledger::{Findings, OpenRun, UnfinishedRun};
 use crate::protocol::sahara::ChipInfo;
 
 /// Why a unit is left alone whose backup was asked for and whose run is open.
-const NO_BACKUP: &str =
+pub(super) const NO_BACKUP: &str =
     "its run is interrupted: what it has now is not worth keeping, and `run` or `restore` finishes it";
 /// Why a unit is left alone that is to be restored from something else than its open run relies on.
 const OTHER_BACKUP: &str = "its run is interrupted, and is finished with the backup of that run only";
@@ -62,6 +62,11 @@ impl Work {
         self.admit_to(&product, true).await?;
         self.over_diag = open.xqcn.clone().map_or(OverDiag::None, OverDiag::Stored);
         self.repair = Repair::of_open(&open);
+        self.draft.update(|record| {
+            record.diagnosis = open.findings.last.clone();
+            record.detail = words(&open.findings, &open.backup);
+            record.flags.repaired |= !open.cures.is_empty();
+        });
         if by_hand && open.backup.suspect.is_none() && !open.restoring {
             self.repair.is_due = true;
             self.repair.restores = 1;
@@ -89,7 +94,7 @@ impl Work {
         Ok(self.prove(device, product, &info).await?)
     }
 
-    /// Goes on under the id of a run that a restart of the controller cut off before anything was changed.
+    /// Goes on, from the start, under the id of a run that did not come to a flash.
     pub(super) async fn restart(&mut self, unfinished: &UnfinishedRun, device: &DeviceRecord) -> Result<(), RunError> {
         self.draft.update(|record| {
             record.run = unfinished.run;
@@ -98,6 +103,20 @@ impl Work {
         });
         self.draft.hold(self.floor.active.take(unfinished.run));
         self.draft.set_begun();
+        if unfinished.is_cured() {
+            // It keeps its place in its batch, and is not as it came.
+            self.resuming = Some(self.floor.quota.resuming());
+            self.draft.set_cured();
+            self.repair.own_copies = unfinished.cures.iter().filter(|cure| **cure == Cure::OwnCopy).count();
+            self.draft.update(|record| {
+                record.flags.resumed = true;
+                record.before = unfinished.identity.clone().or(record.before.take());
+                record.diagnosis = unfinished.findings.last.clone();
+                if let Some(found) = &unfinished.findings.on_arrival {
+                    record.detail = format!("arrived with {found}");
+                }
+            });
+        }
         self.name_span();
         self.append(Fact::RunResumed {
             run: unfinished.run,
@@ -106,5 +125,15 @@ impl Work {
             chain: device.key.chain.clone(),
         })
         .await
+    }
+}
+
+/// What the record of a resumed run says of why its unit is repaired, as it said before.
+fn words(findings: &Findings, backup: &BackupRef) -> String {
+    match (&findings.on_arrival, &findings.last) {
+        _ if findings.by_hand => format!("restored by hand from backup {}", backup.id.short()),
+        (Some(found), _) => format!("arrived with {found}"),
+        (None, Some(found)) => format!("found after an earlier flash of this run: {found}"),
+        (None, None) => String::new(),
     }
 }

@@ -25,6 +25,10 @@ use crate::vault::{VaultError, Verdict as Worth};
 
 /// A module in download mode that said who it is.
 type Asked = (DeviceRecord, ChipInfo);
+/// How often a module is told in one run, interrupted perhaps, to put back its own second copy.
+const OWN_COPIES_MAX: usize = 3;
+/// How often a module is told something that leaves the bus instead of an answer.
+const TRIES_MAX: u32 = 2;
 /// CME errors with which a module refuses to leave its mode because its EFS does not allow it: phone failure, and
 /// operation not allowed.
 const NOT_ALLOWED: [u16; 2] = [0, 3];
@@ -274,16 +278,31 @@ impl Work {
         let checks = &product.profile.checks;
         let before = self.expected();
         if now.cfun != Some(checks.cfun) {
-            self.append(Fact::Cure { run: self.run(), cure: Cure::LeaveMode }).await?;
-            let told = self.tell(&device, product, "AT+CFUN=1").await?;
-            let mut order = told.refusal();
-            if order.is_none() {
+            if self.repair.backup.is_none() {
+                let detail = "what it has cannot be saved, so it is not told to leave its mode";
+                return Err(Failure::new(FailureCode::BackupInvalid, detail).into());
+            }
+            let mut order;
+            let mut tries = 0;
+            loop {
+                tries += 1;
+                self.announce(Cure::LeaveMode).await?;
+                let told = self.tell(&device, product, "AT+CFUN=1").await?;
+                order = told.refusal();
+                if order.is_some() {
+                    break;
+                }
                 device = self.start_told(&device, product, &told).await?;
                 now = self.identify_started(&mut device, product).await?;
                 order = (now.cfun != Some(checks.cfun)).then_some(match told {
                     Told::Unanswered => ModeOrder::Refused,
                     _ => ModeOrder::Forgotten,
                 });
+                // It may have left before it heard it.
+                let may_not_have_heard = told == Told::Left && now.imei == before.imei;
+                if order.is_none() || !may_not_have_heard || tries >= TRIES_MAX {
+                    break;
+                }
             }
             if !is_well(checks, &before, &now) {
                 diagnosis.evidence = super::diagnose::evidence(checks, Some(&before), &now);
@@ -299,6 +318,25 @@ impl Work {
         }
         let (device, found) = self.again(&device, family, info, product).await?;
         Ok((device, found, well))
+    }
+
+    /// The next command may change what the module has stored.
+    async fn announce(&mut self, cure: Cure) -> Result<(), RunError> {
+        self.append(Fact::Cure { run: self.run(), cure }).await?;
+        self.draft.set_cured();
+        Ok(())
+    }
+
+    /// A module that was told something in an earlier part of this run, and is well: it must be the one that it was.
+    pub(super) fn accept_cured(&mut self, now: &Identity, product: &Product) -> Result<(), Failure> {
+        let checks = &product.profile.checks;
+        let before = self.draft.record().before.unwrap_or_default();
+        if !is_well(checks, &before, now) {
+            let detail = "it is not the same any more after what it was told";
+            return Err(Failure::new(FailureCode::CalibrationLost, detail));
+        }
+        self.cured(now.clone());
+        Ok(())
     }
 
     /// The module is well: from now on it is to stay what it says, and what is saved of it is good.
@@ -332,14 +370,27 @@ impl Work {
             let (device, found, _) = self.order_mode((device, family), info, product, (diagnosis, now)).await?;
             return Ok((device, found));
         }
-        self.append(Fact::Cure { run: self.run(), cure: Cure::OwnCopy }).await?;
         let lost = |why: String| Failure::new(FailureCode::EfsLostNoBackup, why);
-        let told = self.tell(&device, product, "AT+QPRTPARA=3").await?;
-        if told.refusal().is_some() {
-            return Err(lost("there is no backup, and the module has no second copy of its own".to_owned()).into());
+        let mut tries = 0;
+        loop {
+            if self.repair.own_copies >= OWN_COPIES_MAX {
+                let times = self.repair.own_copies;
+                return Err(lost(format!("there is no backup; its own second copy was asked for {times} times")).into());
+            }
+            (tries, self.repair.own_copies) = (tries + 1, self.repair.own_copies + 1);
+            self.announce(Cure::OwnCopy).await?;
+            let told = self.tell(&device, product, "AT+QPRTPARA=3").await?;
+            if told.refusal().is_some() {
+                return Err(lost("there is no backup, and the module has no second copy of its own".to_owned()).into());
+            }
+            device = self.start_told(&device, product, &told).await?;
+            now = self.identify_started(&mut device, product).await?;
+            // It may have left before it heard it.
+            let may_not_have_heard = told == Told::Left && now.imei.is_none_or(|said| said == imei);
+            if is_well(checks, &known, &now) || !may_not_have_heard || tries >= TRIES_MAX {
+                break;
+            }
         }
-        device = self.start_told(&device, product, &told).await?;
-        now = self.identify_started(&mut device, product).await?;
         if now.imei != Some(imei) || !is_well(checks, &known, &now) {
             let detail = format!(
                 "there is no backup, and with the module's own second copy it is {} with +CFUN: {}; it was {imei}",

@@ -173,9 +173,8 @@ impl Slot {
     /// No longer waits for a run that was finished elsewhere.
     async fn forget_finished(&mut self) {
         let Some((run, _)) = self.interrupted else { return };
-        match self.floor.ledger.open_runs().await {
-            Ok(open) if !open.iter().any(|open| open.run == run) => self.interrupted = None,
-            _ => {}
+        if let Ok(false) = self.floor.is_open(run).await {
+            self.interrupted = None;
         }
     }
 
@@ -319,7 +318,7 @@ impl Slot {
             WalkEnd::Swapped(guest) => {
                 let detail = format!("another module ({}) is in the slot", guest.identity.imei_text);
                 let left = Failure::new(FailureCode::Unplugged, detail);
-                match draft.is_changed() {
+                match draft.is_touched() {
                     true => self.interrupt(draft, left).await?,
                     // Only verified: its owner comes again and begins anew.
                     false => self.finish(draft, Outcome::Aborted, Some(left)).await?,
@@ -349,7 +348,7 @@ impl Slot {
             // Before anything is recorded: whoever writes to a module now does not begin another command.
             self.floor.halt.because(&failure.detail);
         }
-        match ending(failure.code, draft.phase(), draft.is_changed()) {
+        match ending(failure.code, draft.phase(), draft.is_touched()) {
             Ending::Finished(outcome) => {
                 let code = failure.code;
                 // Before the end is recorded: then the module is taken out, and the next one must not be taken for it.
@@ -449,6 +448,11 @@ impl Slot {
             .ledger
             .append(Fact::RunInterrupted { run, phase: record.phase, code: failure.code, detail: failure.detail })
             .await?;
+        if !draft.is_changed() {
+            // Its unit was told something, and did not come to a flash: it begins anew under the same run.
+            let unfinished = self.floor.ledger.unfinished_runs().await?;
+            unfinished.into_iter().filter(|open| open.run == run).for_each(|open| self.floor.restarts.put(open));
+        }
         if batch == self.floor.batch {
             self.floor.quota.interrupted(run);
         } else {

@@ -2,12 +2,12 @@
 
 use super::failure::{Failure, RunError};
 use super::floor::Task;
+use super::resume::NO_BACKUP;
 use super::verify::{Guest, Verdict};
 use super::work::Work;
 use crate::config::Timeouts;
-use crate::domain::{Blame, CFUN_FACTORY_TEST, FailureCode, Family, Identity, Imei, Phase, RunState};
+use crate::domain::{Blame, CFUN_FACTORY_TEST, FailureCode, Family, Identity, Phase, RunState};
 use crate::hardware::{DeviceMode, DeviceRecord};
-use crate::ledger::UnfinishedRun;
 use crate::protocol::sahara::ChipInfo;
 
 /// Why a unit is left alone that has no place in the batch.
@@ -210,7 +210,12 @@ impl Work {
                 Err(failure) => tracing::info!(code = %failure.code, detail = failure.detail, "no chip to go by"),
             }
         }
-        let unfinished = known.and_then(|imei| self.floor.restarts.take(|run| imei_of(run) == Some(imei)));
+        let chip = asked.as_ref().map(|(_, info)| info.chip);
+        let unfinished = self.floor.restarts.take_of(chip, known);
+        if let Some(cured) = unfinished.as_ref().filter(|run| run.is_cured() && self.floor.task == Task::Backup) {
+            self.floor.restarts.put(cured.clone());
+            return Err(Stopped::Left(NO_BACKUP));
+        }
         if unfinished.is_none() && !may_begin {
             return Err(Stopped::Left(NO_PLACE));
         }
@@ -226,7 +231,10 @@ impl Work {
             Err(failure) => {
                 // It is refused as it came, not for how it comes back from the question.
                 self.undo_question().await;
-                self.begin(&device.key.chain, None).await?;
+                match unfinished {
+                    Some(unfinished) => self.restart(&unfinished, &device).await?,
+                    None => self.begin(&device.key.chain, None).await?,
+                }
                 return Err(failure.into());
             }
         };
@@ -258,12 +266,16 @@ impl Work {
                 return Err(Stopped::Done);
             }
         }
-        if let Ok(product) = self.product_of(identity).cloned()
-            && let Some(diagnosis) = self.examine(&device, family, &product, identity).await?
-            && let Some(rework) = product.profile.rework
-        {
-            let what = (diagnosis, &product, rework);
-            return Ok(self.rework((device, family), identity, asked, what).await?);
+        if let Ok(product) = self.product_of(identity).cloned() {
+            match (self.examine(&device, family, &product, identity).await?, product.profile.rework) {
+                (Some(diagnosis), Some(rework)) => {
+                    let what = (diagnosis, &product, rework);
+                    return Ok(self.rework((device, family), identity, asked, what).await?);
+                }
+                // What it was told before it left, or before the controller died, has made it well.
+                (None, _) if self.draft.is_cured() => self.accept_cured(identity, &product)?,
+                _ => {}
+            }
         }
         let (product, flash) = self.admit_new(identity).await?;
         let (device, asked) = match asked {
@@ -398,8 +410,4 @@ fn may_be_damaged(identified: &Result<Identity, Failure>) -> bool {
         Ok(identity) => identity.imei.is_none() || identity.cfun == Some(CFUN_FACTORY_TEST),
         Err(failure) => matches!(failure.code, FailureCode::NotReady | FailureCode::AtSilent),
     }
-}
-
-fn imei_of(run: &UnfinishedRun) -> Option<Imei> {
-    run.identity.as_ref().and_then(|identity| identity.imei)
 }

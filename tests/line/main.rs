@@ -3,6 +3,7 @@
 mod arrivals;
 mod backups;
 mod by_hand;
+mod cut_cures;
 mod disk;
 mod each_fault;
 mod faults;

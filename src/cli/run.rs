@@ -14,9 +14,9 @@ use super::projections::{Audience, Projections};
 use super::{Status, complain, folded, prepare, print, print_json, qualify, signal, start};
 use crate::config::{HardwareKind, Station};
 use crate::controller::{Controller, End, Handle, Parts, Product};
-use crate::domain::{BatchId, FailureCode, Phase, RunState};
+use crate::domain::{BatchId, FailureCode, Phase, RunState, SlotName};
 use crate::host::{Clock, Disk, OsDisk, Random};
-use crate::ledger::{IndexPlace, Ledger, LedgerError, OpenRun, WriterMode};
+use crate::ledger::{IndexPlace, Interruption, Ledger, LedgerError, UnfinishedRun, WriterMode};
 use crate::metrics::Metrics;
 use crate::report::{Recorded, Summary};
 use crate::web::{self, Hosts, WebState};
@@ -389,22 +389,35 @@ pub(super) async fn obey_signals(handle: Handle) {
 
 /// What an earlier controller left interrupted: a line for each, of whatever batch, for whoever looks for the units.
 async fn interrupted(ledger: &Ledger) -> Result<Vec<String>, LedgerError> {
-    let line = |open: OpenRun| {
-        let (code, phase) = match &open.interruption {
-            Some(interruption) => (interruption.code, interruption.phase),
-            None => (FailureCode::ControllerDied, Phase::Flash),
-        };
-        format!(
-            "interrupted: {} IMEI {}, last in slot {}, batch {}, in {phase}: {code}\n    {}",
-            open.identity_before.model,
-            open.imei,
-            open.slot,
-            open.batch,
-            code.advice()
-        )
+    let mut lines = Vec::new();
+    for open in ledger.open_runs().await?.into_iter().filter(|open| open.state == RunState::Interrupted) {
+        let known = (open.identity_before.model.as_str(), open.imei.to_string(), &open.slot, &open.batch);
+        lines.push(line(known, open.interruption.as_ref(), Phase::Flash));
+    }
+    // Units that were told something and did not come to a flash.
+    let cured = |open: &UnfinishedRun| open.is_cured() && open.state == RunState::Interrupted;
+    for open in ledger.unfinished_runs().await?.into_iter().filter(cured) {
+        let model = open.identity.as_ref().map(|identity| identity.model.as_str()).unwrap_or_default();
+        let imei = open.imei.map(|imei| imei.to_string()).unwrap_or_default();
+        lines.push(line((model, imei, &open.slot, &open.batch), open.interruption.as_ref(), Phase::Reset));
+    }
+    Ok(lines)
+}
+
+fn line(
+    (model, imei, slot, batch): (&str, String, &SlotName, &BatchId),
+    interruption: Option<&Interruption>,
+    phase: Phase,
+) -> String {
+    let (code, phase) = match interruption {
+        Some(interruption) => (interruption.code, interruption.phase),
+        None => (FailureCode::ControllerDied, phase),
     };
-    let open = ledger.open_runs().await?;
-    Ok(open.into_iter().filter(|open| open.state == RunState::Interrupted).map(line).collect())
+    format!(
+        "interrupted: {model} IMEI {imei}, last in slot {slot}, batch {batch}, in {phase}: {code}
+    {}",
+        code.advice()
+    )
 }
 
 /// The result, computed from the ledger alone.

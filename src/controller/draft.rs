@@ -29,6 +29,7 @@ struct Inner {
     entered: Duration,
     begun: bool,
     changed: bool,
+    cured: bool,
     /// Keeps other slots from the run until its end is recorded.
     active: Option<ActiveRun>,
 }
@@ -51,6 +52,7 @@ impl Draft {
             entered: clock.now(),
             begun: false,
             changed: false,
+            cured: false,
             active: None,
         };
         Self { clock: clock.clone(), inner: Arc::new(Mutex::new(inner)) }
@@ -112,6 +114,24 @@ impl Draft {
 
     pub(crate) fn is_changed(&self) -> bool {
         self.with(|inner| inner.changed)
+    }
+
+    /// The module is told something that may change what it has stored, from now on: whatever passes in this run was
+    /// repaired.
+    pub(crate) fn set_cured(&self) {
+        self.with(|inner| {
+            inner.cured = true;
+            inner.record.flags.repaired = true;
+        });
+    }
+
+    pub(crate) fn is_cured(&self) -> bool {
+        self.with(|inner| inner.cured)
+    }
+
+    /// Whether the module may be another one than it was before the run, in whichever way.
+    pub(crate) fn is_touched(&self) -> bool {
+        self.with(|inner| inner.changed || inner.cured)
     }
 
     /// Keeps the run as long as the draft lives: no other slot takes it before its end is recorded.

@@ -178,8 +178,7 @@ impl Work {
 
     /// The phase `probe` for a new run: the chip must be one that the package is for, and is claimed.
     pub(crate) async fn claim(&mut self, info: &ChipInfo, product: &Product) -> Result<(), RunError> {
-        let imei = self.draft.record().before.and_then(|before| before.imei);
-        let Some(imei) = imei else {
+        let Some(imei) = self.expected().imei else {
             self.note_chip(info);
             return Err(Failure::new(FailureCode::ImeiInvalid, "no IMEI to claim").into());
         };
@@ -193,7 +192,12 @@ impl Work {
         let request = ClaimRequest { run: self.run(), chip: info.chip, imei, key_hash: info.key_hash.clone() };
         match self.floor.ledger.claim(request).await? {
             ClaimAnswer::Granted { attempt } => {
-                self.draft.update(|record| record.attempt = attempt);
+                // An earlier run has told it something and did not come to its end: this is not its first pass.
+                let was_cured = self.floor.ledger.was_cured(info.chip).await?;
+                self.draft.update(|record| {
+                    record.attempt = attempt;
+                    record.flags.repaired |= was_cured;
+                });
                 Ok(())
             }
             ClaimAnswer::Refused { holder, code } => {

@@ -59,27 +59,22 @@ pub(crate) enum Ending {
 
 /// What `code`, met in `phase`, makes of a run that has (`changed`) or has not changed its module.
 ///
-/// A unit that was changed and then taken away is not judged: its run stays open. Nor is one that was changed where the
-/// package turns out not to fit it (an interrupted run that goes on with another package): that is not the unit's
-/// fault. The checks after a boot judge the unit even where the profile only asked for a verification and nothing was
-/// changed.
+/// A unit that was changed is judged by what is its own fault, and by nothing else: what the station, the package or
+/// people did leaves its run open, because a run that is closed lets go of a unit that may be half written. The checks
+/// after a boot judge the unit even where the profile only asked for a verification and nothing was changed.
 pub(crate) fn ending(code: FailureCode, phase: Phase, changed: bool) -> Ending {
     use FailureCode as C;
+    let is_of_unit = code.blame() == Blame::Unit;
     match code {
-        C::Unplugged | C::HubLost | C::Stopped | C::UnitSwapped if changed => Ending::Interrupted,
-        C::Internal | C::DiskFailed | C::ControllerDied | C::RestoreSlow if changed => Ending::Interrupted,
+        // Also of a unit that was not changed: there is nothing left that would repair it.
+        C::EfsLostNoBackup | C::RestoreBadBlocks | C::RestoreDiffers => Ending::Finished(Outcome::Fail),
+        _ if changed && !is_of_unit => Ending::Interrupted,
+        _ if changed || (is_of_unit && phase >= Phase::Flash) => Ending::Finished(Outcome::Fail),
         // A station whose disk fails stops; the unit comes again once it works.
         C::Unplugged | C::HubLost | C::Stopped | C::DiskFailed => Ending::Finished(Outcome::Aborted),
-        // Nothing was written in this pass: it goes on once the package is what it was.
-        C::PackageChanged if changed && phase < Phase::Flash => Ending::Interrupted,
         C::PortBusy | C::UsbError | C::Internal | C::ControllerDied | C::PackageChanged => {
             Ending::Finished(Outcome::Error)
         }
-        // Also of a unit that was not changed: there is nothing left that would repair it.
-        C::EfsLostNoBackup | C::RestoreBadBlocks | C::RestoreDiffers => Ending::Finished(Outcome::Fail),
-        C::EdlSilent if changed => Ending::Finished(Outcome::Error),
-        _ if changed && code.blame() == Blame::Package => Ending::Interrupted,
-        _ if changed || phase >= Phase::Flash => Ending::Finished(Outcome::Fail),
         _ => Ending::Finished(Outcome::Held),
     }
 }
@@ -121,32 +116,51 @@ impl From<Failure> for SessionError {
 mod tests {
     use super::*;
 
+    const PHASES: [Phase; 4] = [Phase::Load, Phase::Flash, Phase::Reset, Phase::Verify];
+
     #[test]
-    fn an_unplug_is_never_billed_to_the_unit() {
-        for code in [FailureCode::Unplugged, FailureCode::HubLost, FailureCode::Stopped] {
-            assert_eq!(ending(code, Phase::Backup, false), Ending::Finished(Outcome::Aborted));
-            assert_eq!(ending(code, Phase::Flash, true), Ending::Interrupted);
-            assert_eq!(ending(code, Phase::Verify, true), Ending::Interrupted);
+    fn what_is_not_the_units_fault_never_ends_the_run_of_a_changed_unit() {
+        for code in FailureCode::ALL {
+            for phase in PHASES {
+                let expected = match code.blame() {
+                    Blame::Unit => Ending::Finished(Outcome::Fail),
+                    Blame::Station | Blame::Package | Blame::Handling => Ending::Interrupted,
+                };
+                assert_eq!(ending(*code, phase, true), expected, "{code} in {phase}");
+            }
         }
     }
 
     #[test]
-    fn refusals_before_a_change_are_held_and_after_it_fail() {
+    fn an_unchanged_unit_has_failed_for_its_own_fault_alone() {
+        for code in FailureCode::ALL {
+            for phase in PHASES {
+                let has_failed = ending(*code, phase, false) == Ending::Finished(Outcome::Fail);
+                assert!(!has_failed || code.blame() == Blame::Unit, "{code} in {phase}");
+                assert_ne!(ending(*code, phase, false), Ending::Interrupted, "{code} in {phase}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_unplug_before_a_change_is_aborted() {
+        for code in [FailureCode::Unplugged, FailureCode::HubLost, FailureCode::Stopped, FailureCode::DiskFailed] {
+            assert_eq!(ending(code, Phase::Backup, false), Ending::Finished(Outcome::Aborted));
+        }
+    }
+
+    #[test]
+    fn refusals_before_a_change_are_held_and_the_checks_fail() {
         assert_eq!(ending(FailureCode::PayloadInvalid, Phase::Load, false), Ending::Finished(Outcome::Held));
-        assert_eq!(ending(FailureCode::ProgramNak, Phase::Flash, true), Ending::Finished(Outcome::Fail));
-        assert_eq!(ending(FailureCode::EdlSilent, Phase::Flash, true), Ending::Finished(Outcome::Error));
+        assert_eq!(ending(FailureCode::LoaderRejected, Phase::Load, false), Ending::Finished(Outcome::Held));
         assert_eq!(ending(FailureCode::BandMissing, Phase::Verify, false), Ending::Finished(Outcome::Fail));
     }
 
     #[test]
-    fn the_stations_own_faults_are_errors() {
-        assert_eq!(ending(FailureCode::Internal, Phase::Identify, false), Ending::Finished(Outcome::Error));
-        assert_eq!(ending(FailureCode::Internal, Phase::Flash, true), Ending::Interrupted);
-        assert_eq!(ending(FailureCode::PackageChanged, Phase::Flash, true), Ending::Finished(Outcome::Error));
-        assert_eq!(ending(FailureCode::PackageChanged, Phase::Load, true), Ending::Interrupted);
-        assert_eq!(ending(FailureCode::PackageChanged, Phase::Load, false), Ending::Finished(Outcome::Error));
-        assert_eq!(ending(FailureCode::DiskFailed, Phase::Backup, false), Ending::Finished(Outcome::Aborted));
-        assert_eq!(ending(FailureCode::DiskFailed, Phase::Flash, true), Ending::Interrupted);
+    fn the_stations_own_faults_before_a_change_are_errors() {
+        for code in [FailureCode::PortBusy, FailureCode::UsbError, FailureCode::Internal, FailureCode::PackageChanged] {
+            assert_eq!(ending(code, Phase::Load, false), Ending::Finished(Outcome::Error), "{code}");
+        }
     }
 
     #[test]
@@ -164,12 +178,5 @@ mod tests {
     #[test]
     fn a_changed_unit_is_not_billed_for_a_slow_port() {
         assert_eq!(ending(FailureCode::RestoreSlow, Phase::Flash, true), Ending::Interrupted);
-    }
-
-    #[test]
-    fn a_changed_unit_is_not_billed_for_a_package_that_does_not_fit() {
-        assert_eq!(ending(FailureCode::PlanInvalid, Phase::Load, true), Ending::Interrupted);
-        assert_eq!(ending(FailureCode::LoaderRejected, Phase::Load, true), Ending::Interrupted);
-        assert_eq!(ending(FailureCode::LoaderRejected, Phase::Load, false), Ending::Finished(Outcome::Held));
     }
 }

@@ -20,7 +20,7 @@ use crate::domain::{BatchId, ChipId, Family, Imei, RunId, RunState, Sha256Digest
 use crate::firmware::Package;
 use crate::hardware::{Bus, SlotPower};
 use crate::host::{Clock, Random};
-use crate::ledger::{Ledger, LedgerError, OpenRun};
+use crate::ledger::{Ledger, LedgerError, OpenRun, UnfinishedRun};
 use crate::vault::Vault;
 
 /// A profile that is ready to run: with its package opened, or none where it only verifies.
@@ -94,20 +94,30 @@ impl Floor {
 
     /// Whether a run is interrupted, of whichever unit.
     pub(crate) async fn has_interrupted(&self) -> Result<bool, LedgerError> {
-        Ok(self.ledger.open_runs().await?.iter().any(|open| open.state == RunState::Interrupted))
+        Ok(self.restarts.has_cured()
+            || self.ledger.open_runs().await?.iter().any(|open| open.state == RunState::Interrupted))
     }
 
     /// Whether a module that says this IMEI may be one whose run is interrupted and which said another one before: a run
     /// of its family is, and it was not asked for its chip yet, or its chip is such a run's.
     pub(crate) async fn may_be_interrupted(&self, imei: Imei, family: &Family) -> Result<bool, LedgerError> {
         let open = self.ledger.open_runs().await?;
-        let is_alike = |open: &&OpenRun| {
-            let product = self.product_named(&open.profile);
+        let is_alike = |profile: &str| {
+            let product = self.product_named(profile);
             product.is_none_or(|product| product.profile.family.name == family.name)
         };
-        let interrupted = open.iter().filter(|open| open.state == RunState::Interrupted).filter(is_alike);
-        let chips: Vec<ChipId> = interrupted.map(|open| open.chip).collect();
+        let is_interrupted = |open: &&OpenRun| open.state == RunState::Interrupted && is_alike(&open.profile);
+        let interrupted = open.iter().filter(is_interrupted);
+        let mut chips: Vec<ChipId> = interrupted.map(|open| open.chip).collect();
+        let of_profile = |run: &UnfinishedRun| run.profile.as_ref().is_none_or(|(name, ..)| is_alike(name));
+        chips.extend(self.restarts.cured_chips(of_profile));
         Ok(!chips.is_empty() && self.visits.chip_of(imei).is_none_or(|chip| chips.contains(&chip)))
+    }
+
+    /// Whether a run has not ended: it is being worked on, or interrupted.
+    pub(crate) async fn is_open(&self, run: RunId) -> Result<bool, LedgerError> {
+        Ok(self.ledger.open_runs().await?.iter().any(|open| open.run == run)
+            || self.ledger.unfinished_runs().await?.iter().any(|open| open.run == run))
     }
 
     /// The product of a run that was started earlier: by profile name, whatever the model says.

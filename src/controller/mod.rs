@@ -24,6 +24,7 @@ mod reconcile;
 mod repair;
 mod restarts;
 mod restore;
+mod resume;
 mod rework;
 mod session;
 mod slot;
@@ -34,6 +35,7 @@ mod visits;
 mod waits;
 mod walk;
 mod work;
+mod write;
 mod xqcn;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -44,10 +46,10 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::config::Station;
-use crate::domain::{BatchId, Fact, FailureCode, Outcome, Phase, RunId, Sha256Digest, SlotStatus};
+use crate::domain::{BatchId, Fact, FailureCode, Outcome, Phase, RunId, Sha256Digest, SlotName, SlotStatus};
 use crate::hardware::{Bus, SlotPower};
 use crate::host::{Clock, Random};
-use crate::ledger::{Ledger, LedgerError, OpenRun, UnfinishedRun};
+use crate::ledger::{Ledger, LedgerError, UnfinishedRun};
 use crate::vault::Vault;
 
 use board::Board;
@@ -309,17 +311,34 @@ impl Controller {
     }
 }
 
-/// The runs that are interrupted when a controller begins. What ended the one before without a word is said now, so that
-/// whoever follows the facts knows of every interruption.
-async fn interrupted_before(ledger: &Ledger) -> Result<Vec<OpenRun>, LedgerError> {
-    let open = ledger.open_runs().await?;
-    for open in open.iter().filter(|open| open.interruption.is_none()) {
+/// A run that is interrupted when a controller begins.
+struct Interrupted {
+    run: RunId,
+    batch: BatchId,
+    slot: SlotName,
+}
+
+/// The runs that are interrupted when a controller begins, by when they began. What ended the one before without a word
+/// is said now, so that whoever follows the facts knows of every interruption.
+async fn interrupted_before(ledger: &Ledger) -> Result<Vec<Interrupted>, LedgerError> {
+    let mut all = Vec::new();
+    for open in ledger.open_runs().await? {
         let phase = if open.flashed.is_some() { Phase::Verify } else { Phase::Flash };
+        let is_said = open.interruption.is_some();
+        all.push((Interrupted { run: open.run, batch: open.batch, slot: open.slot }, is_said, phase));
+    }
+    for cured in ledger.unfinished_runs().await?.into_iter().filter(UnfinishedRun::is_cured) {
+        // What it was told is followed by a start.
+        let is_said = cured.interruption.is_some();
+        all.push((Interrupted { run: cured.run, batch: cured.batch, slot: cured.slot }, is_said, Phase::Reset));
+    }
+    all.sort_by_key(|(interrupted, ..)| interrupted.run);
+    for (Interrupted { run, .. }, _, phase) in all.iter().filter(|(_, is_said, _)| !is_said) {
         let detail = "the controller ended without a word".to_owned();
         let code = FailureCode::ControllerDied;
-        ledger.append(Fact::RunInterrupted { run: open.run, phase, code, detail }).await?;
+        ledger.append(Fact::RunInterrupted { run: *run, phase: *phase, code, detail }).await?;
     }
-    Ok(open)
+    Ok(all.into_iter().map(|(interrupted, ..)| interrupted).collect())
 }
 
 fn digests(products: &[Product]) -> BTreeMap<String, (Sha256Digest, Sha256Digest)> {
@@ -348,7 +367,7 @@ fn closed(floor: &Floor, run: &UnfinishedRun) -> crate::domain::RunRecord {
     );
     draft.update(|record| {
         record.started = run.started;
-        record.chip = run.claim.as_ref().map(|(chip, ..)| *chip);
+        record.chip = run.chip();
         record.attempt = run.claim.as_ref().map_or(0, |(.., attempt)| *attempt);
         record.before.clone_from(&run.identity);
         record.outcome = Outcome::Aborted;

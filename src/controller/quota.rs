@@ -104,6 +104,11 @@ impl Quota {
         });
     }
 
+    /// A run of another batch is finished, or interrupted again.
+    pub(crate) fn ended_elsewhere(&self) {
+        self.count.send_modify(|count| count.ends += 1);
+    }
+
     /// Waits until a module that was left alone is worth another look: a run ended since the count of `ends` was
     /// taken, or, for one that had no place, there is one. Both are asked of the count as it is, not of its changes:
     /// a place that became free a moment ago would be missed.

@@ -37,6 +37,10 @@ pub(crate) struct Repair {
     pub(crate) is_cured: bool,
     /// Whether what it arrived with is kept whatever it is, because another cure than its pages will overwrite it.
     pub(crate) keeps_any: bool,
+    /// Whether what is due is the trial of a qualification: the unit is well.
+    pub(crate) is_trial: bool,
+    /// How often the unit was told to put back its own second copy.
+    pub(crate) own_copies: usize,
     /// Whether the unit arrived in download mode and was never asked how it is: all that is known of it comes from its
     /// backup.
     pub(crate) is_unheard: bool,
@@ -52,6 +56,7 @@ impl Repair {
         Self {
             backup: Some(open.backup.clone()),
             is_due: open.restoring,
+            is_trial: open.restoring && open.round_trip,
             restores: u32::from(open.restoring),
             ..Self::default()
         }
@@ -149,6 +154,7 @@ impl Work {
         let said = format!("{} after the flash: {}", lost.code, lost.detail);
         tracing::warn!(code = %lost.code, detail = lost.detail, "its own backup is restored");
         self.repair.is_due = true;
+        self.repair.is_trial = false;
         self.repair.restores += 1;
         self.draft.update(|record| {
             record.boots_verified = 0;

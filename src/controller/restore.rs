@@ -173,7 +173,7 @@ impl Work {
         let ranges = restorable.parts.iter().map(|part| part.range).collect();
         let (chip, backup) = (restorable.chip, restorable.backup.id);
         // What is only tried on a well unit is no repair of it.
-        let round_trip = !self.repair.is_due;
+        let round_trip = !self.repair.is_due || self.repair.is_trial;
         self.append(Fact::RestoreIntent { run: self.run(), chip, backup, ranges, round_trip }).await?;
         self.draft.update(|record| {
             record.flags.repaired |= !round_trip;

@@ -28,6 +28,11 @@ use crate::vault::{Fault, Held, Unjudged, Vault, VaultError, Verdict as Worth};
 
 /// A module in download mode that said who it is.
 type Asked = (DeviceRecord, ChipInfo);
+/// How often a module is told in one run, interrupted perhaps, to put back its own second copy.
+const OWN_COPIES_MAX: usize = 3;
+/// How often a module is given an order as long as it leaves the bus instead of an answer, or gives none, and shows nothing
+/// of it after its next start: nobody knows whether it was heard.
+const TRIES_MAX: u32 = 2;
 /// CME errors with which a module refuses to leave its mode because its EFS does not allow it: phone failure, and
 /// operation not allowed.
 const NOT_ALLOWED: [u16; 2] = [0, 3];
@@ -35,9 +40,6 @@ const NOT_ALLOWED: [u16; 2] = [0, 3];
 const REFUSALS_MAX: u32 = 2;
 /// The pause before that, in station time: a module that has just started is busy for some seconds.
 const REFUSED_PAUSE: Duration = Duration::from_secs(4);
-/// How often a module is given an order as long as it neither answers nor shows anything of it after its next start:
-/// nobody knows whether it was heard.
-const UNANSWERED_MAX: u32 = 2;
 /// Backups that a message names.
 const UNJUDGED_SHOWN: usize = 2;
 
@@ -353,9 +355,15 @@ impl Work {
             return Err(Failure::new(FailureCode::ImeiChanged, detail).into());
         }
         if now.cfun != Some(checks.cfun) {
-            self.append(Fact::Cure { run: self.run(), cure: Cure::LeaveMode }).await?;
-            let mut order = None;
-            for _ in 0..UNANSWERED_MAX {
+            if self.repair.backup.is_none() {
+                let detail = "what it has cannot be saved, so it is not told to leave its mode";
+                return Err(Failure::new(FailureCode::BackupInvalid, detail).into());
+            }
+            let mut order;
+            let mut tries = 0;
+            loop {
+                tries += 1;
+                self.announce(Cure::LeaveMode).await?;
                 let told = self.tell(&device, product, "AT+CFUN=1").await?;
                 order = told.refusal();
                 if order.is_some() {
@@ -367,7 +375,9 @@ impl Work {
                     Told::Unanswered => ModeOrder::Refused,
                     _ => ModeOrder::Forgotten,
                 });
-                if order != Some(ModeOrder::Refused) {
+                // Nobody knows whether it was heard.
+                let may_not_have_heard = matches!(told, Told::Unanswered | Told::Left) && now.imei == before.imei;
+                if order.is_none() || !may_not_have_heard || tries >= TRIES_MAX {
                     break;
                 }
             }
@@ -385,6 +395,25 @@ impl Work {
         }
         let (device, found) = self.again(&device, family, info, product).await?;
         Ok((device, found, well))
+    }
+
+    /// The next command may change what the module has stored.
+    async fn announce(&mut self, cure: Cure) -> Result<(), RunError> {
+        self.append(Fact::Cure { run: self.run(), cure }).await?;
+        self.draft.set_cured();
+        Ok(())
+    }
+
+    /// A module that was told something in an earlier part of this run, and is well: it must be the one that it was.
+    pub(super) fn accept_cured(&mut self, now: &Identity, product: &Product) -> Result<(), Failure> {
+        let checks = &product.profile.checks;
+        let before = self.draft.record().before.unwrap_or_default();
+        if !is_well(checks, &before, now) {
+            let detail = "it is not the same any more after what it was told";
+            return Err(Failure::new(FailureCode::CalibrationLost, detail));
+        }
+        self.cured(now.clone());
+        Ok(())
     }
 
     /// The module is well: from now on it is to stay what it says, and what is saved of it is good.
@@ -418,17 +447,25 @@ impl Work {
             let (device, found, _) = self.order_mode((device, family), info, product, (diagnosis, now)).await?;
             return Ok((device, found));
         }
-        self.append(Fact::Cure { run: self.run(), cure: Cure::OwnCopy }).await?;
         let lost = |why: String| Failure::new(FailureCode::EfsLostNoBackup, why);
-        for _ in 0..UNANSWERED_MAX {
+        let mut tries = 0;
+        loop {
+            if self.repair.own_copies >= OWN_COPIES_MAX {
+                let times = self.repair.own_copies;
+                return Err(lost(format!("there is no backup; its own second copy was asked for {times} times")).into());
+            }
+            (tries, self.repair.own_copies) = (tries + 1, self.repair.own_copies + 1);
+            self.announce(Cure::OwnCopy).await?;
             let told = self.tell(&device, product, "AT+QPRTPARA=3").await?;
             if told.refusal().is_some() {
                 return Err(lost("there is no backup, and the module has no second copy of its own".to_owned()).into());
             }
             device = self.start_told(&device, product, &told).await?;
             now = self.identify_started(&mut device, product).await?;
-            let is_another = now.imei.is_some_and(|other| other != imei);
-            if told != Told::Unanswered || is_another || is_well(checks, &known, &now) {
+            // Nobody knows whether it was heard.
+            let may_not_have_heard =
+                matches!(told, Told::Unanswered | Told::Left) && now.imei.is_none_or(|said| said == imei);
+            if is_well(checks, &known, &now) || !may_not_have_heard || tries >= TRIES_MAX {
                 break;
             }
         }

@@ -101,6 +101,7 @@ impl Slot {
                     self.await_removal().await;
                     // Whatever is put in now begins anew.
                     self.aborted = 0;
+                    self.interrupted = self.interrupted.map(|(run, _)| (run, 0));
                 }
                 Next::Wait => self.await_change().await,
             }
@@ -172,9 +173,8 @@ impl Slot {
     /// No longer waits for a run that was finished elsewhere.
     async fn forget_finished(&mut self) {
         let Some((run, _)) = self.interrupted else { return };
-        match self.floor.ledger.open_runs().await {
-            Ok(open) if !open.iter().any(|open| open.run == run) => self.interrupted = None,
-            _ => {}
+        if let Ok(false) = self.floor.is_open(run).await {
+            self.interrupted = None;
         }
     }
 
@@ -322,7 +322,7 @@ impl Slot {
                     Some(_) => FailureCode::UnitSwapped,
                 };
                 let left = Failure::new(code, detail);
-                match draft.is_changed() {
+                match draft.is_touched() {
                     true => self.interrupt(draft, left).await?,
                     // Only verified: its owner comes again and begins anew.
                     false => self.finish(draft, Outcome::Aborted, Some(left)).await?,
@@ -352,7 +352,7 @@ impl Slot {
             // Before anything is recorded: whoever writes to a module now does not begin another command.
             self.floor.halt.because(&failure.detail);
         }
-        match ending(failure.code, draft.phase(), draft.is_changed()) {
+        match ending(failure.code, draft.phase(), draft.is_touched()) {
             Ending::Finished(outcome) => {
                 let code = failure.code;
                 // Before the end is recorded: then the module is taken out, and the next one must not be taken for it.
@@ -428,6 +428,8 @@ impl Slot {
         if batch == self.floor.batch {
             let units = self.floor.ledger.finished_in_batch(batch).await?;
             self.floor.quota.finished(run, units);
+        } else {
+            self.floor.quota.ended_elsewhere();
         }
         self.interrupted = self.interrupted.filter(|(last, _)| *last != run);
         self.floor.board.update(self.index, |status| {
@@ -450,8 +452,15 @@ impl Slot {
             .ledger
             .append(Fact::RunInterrupted { run, phase: record.phase, code: failure.code, detail: failure.detail })
             .await?;
+        if !draft.is_changed() {
+            // Its unit was told something, and did not come to a flash: it begins anew under the same run.
+            let unfinished = self.floor.ledger.unfinished_runs().await?;
+            unfinished.into_iter().filter(|open| open.run == run).for_each(|open| self.floor.restarts.put(open));
+        }
         if batch == self.floor.batch {
             self.floor.quota.interrupted(run);
+        } else {
+            self.floor.quota.ended_elsewhere();
         }
         self.floor.board.update(self.index, |status| {
             status.state = SlotState::Interrupted;

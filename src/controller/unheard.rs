@@ -63,7 +63,11 @@ impl Work {
             }
         };
         self.draft.update(|record| record.before = Some(identity.clone()));
-        self.begin(&device.key.chain, Some(identity)).await?;
+        // One that was told something and does not start any more goes on under the run in which it was told.
+        match self.floor.restarts.take(|run| run.is_cured() && run.chip() == Some(info.chip)) {
+            Some(unfinished) => self.restart(&unfinished, &device).await?,
+            None => self.begin(&device.key.chain, Some(identity)).await?,
+        }
         self.admit_to(&product, true).await?;
         self.say(format!(
             "restored by hand from backup {}; it arrived in download mode, and what it was before is what that says",

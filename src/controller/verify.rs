@@ -15,6 +15,8 @@ use crate::protocol::sahara::ChipInfo;
 
 /// How long a supply stays cut.
 const POWER_OFF: Duration = Duration::from_secs(1);
+/// What is said of a module that went for a restart and is not there any more.
+const NOT_BACK: &str = "it did not come back after its reset, and its port is empty: it was taken out, or it is dead";
 /// What the row of a run says whose supply was never cut.
 const RESET_ONLY: &str = "booted again by a reset: its supply could not be cut";
 /// How often in a row a module may start again by itself before it has answered.
@@ -87,11 +89,18 @@ impl Work {
                 Arrival::Other(_) => {
                     return Err(Failure::new(FailureCode::NoReboot, "it came up in a mode that is not known"));
                 }
-                Arrival::Nothing if cycled || !self.cycle_power(not).await => {
-                    return Err(Failure::new(FailureCode::NoReboot, "it did not come back"));
-                }
+                Arrival::Nothing if cycled || !self.cycle_power(not).await => return Err(self.judge_absent()),
                 Arrival::Nothing => cycled = true,
             }
+        }
+    }
+
+    /// What it means that no module came back. Whether one that is off the bus was taken out or does not start any more no
+    /// port of a hub can tell: both look empty. So it is not judged; what is there and is no module is.
+    fn judge_absent(&self) -> Failure {
+        match self.view.borrow().devices.is_empty() {
+            true => Failure::new(FailureCode::Unplugged, NOT_BACK),
+            false => Failure::new(FailureCode::NoReboot, "what came back after the reset is no module"),
         }
     }
 

@@ -1,22 +1,19 @@
 //! One run, from the module's arrival to its verdict: the order of the phases, which no profile can change.
 
-use super::edl::{TableSource, fits};
 use super::failure::{Failure, RunError};
-use super::floor::{Product, Task};
-use super::repair::Repair;
+use super::floor::Task;
+use super::resume::NO_BACKUP;
 use super::verify::{Guest, Verdict};
 use super::work::Work;
-use super::xqcn::OverDiag;
 use crate::config::Timeouts;
-use crate::domain::{Blame, CFUN_FACTORY_TEST, Fact, FailureCode, Family, Identity, Imei, Phase, RunState};
+use crate::domain::{Blame, CFUN_FACTORY_TEST, FailureCode, Family, Identity, Phase, RunState};
 use crate::hardware::{DeviceMode, DeviceRecord};
-use crate::ledger::{OpenRun, UnfinishedRun};
 use crate::protocol::sahara::ChipInfo;
 
 /// Why a unit is left alone that has no place in the batch.
 pub(super) const NO_PLACE: &str = "the batch takes no further unit";
 /// Why a unit is left alone whose run this station cannot finish.
-const NO_PROFILE: &str = "no profile of this station belongs to the unit's open run";
+pub(super) const NO_PROFILE: &str = "no profile of this station belongs to the unit's open run";
 
 /// How a walk ended.
 #[derive(Debug)]
@@ -53,7 +50,9 @@ impl Work {
         let found = self.device();
         let came_in_normal_mode = matches!(found, Some((_, DeviceMode::Normal(_))));
         let walked = match found {
-            Some((device, DeviceMode::Normal(family))) => self.walk_from_normal(device, family, may_begin).await,
+            Some((device, DeviceMode::Normal(family))) => {
+                Box::pin(self.walk_from_normal(device, family, may_begin)).await
+            }
             Some((device, DeviceMode::Edl { interface })) => {
                 self.walk_from_edl(device, interface, may_begin, true).await
             }
@@ -217,7 +216,12 @@ impl Work {
                 Err(failure) => tracing::info!(code = %failure.code, detail = failure.detail, "no chip to go by"),
             }
         }
-        let unfinished = known.and_then(|imei| self.floor.restarts.take(|run| imei_of(run) == Some(imei)));
+        let chip = asked.as_ref().map(|(_, info)| info.chip);
+        let unfinished = self.floor.restarts.take_of(chip, known);
+        if let Some(cured) = unfinished.as_ref().filter(|run| run.is_cured() && self.floor.task == Task::Backup) {
+            self.floor.restarts.put(cured.clone());
+            return Err(Stopped::Left(NO_BACKUP));
+        }
         if unfinished.is_none() && !may_begin {
             return Err(Stopped::Left(NO_PLACE));
         }
@@ -233,7 +237,10 @@ impl Work {
             Err(failure) => {
                 // It is refused as it came, not for how it comes back from the question.
                 self.undo_question().await;
-                self.begin(&device.key.chain, None).await?;
+                match unfinished {
+                    Some(unfinished) => self.restart(&unfinished, &device).await?,
+                    None => self.begin(&device.key.chain, None).await?,
+                }
                 return Err(failure.into());
             }
         };
@@ -265,12 +272,16 @@ impl Work {
                 return Err(Stopped::Done);
             }
         }
-        if let Ok(product) = self.product_of(identity).cloned()
-            && let Some(diagnosis) = self.examine(&device, family, &product, identity).await?
-            && let Some(rework) = product.profile.rework
-        {
-            let what = (diagnosis, &product, rework);
-            return Ok(self.rework((device, family), identity, asked, what).await?);
+        if let Ok(product) = self.product_of(identity).cloned() {
+            match (self.examine(&device, family, &product, identity).await?, product.profile.rework) {
+                (Some(diagnosis), Some(rework)) => {
+                    let what = (diagnosis, &product, rework);
+                    return Ok(self.rework((device, family), identity, asked, what).await?);
+                }
+                // What it was told before it left, or before the controller died, has made it well.
+                (None, _) if self.draft.is_cured() => self.accept_cured(identity, &product)?,
+                _ => {}
+            }
         }
         let (product, flash) = self.admit_new(identity).await?;
         let (device, asked) = match asked {
@@ -391,178 +402,6 @@ impl Work {
         let slot = &self.slot_config().name;
         self.floor.restarts.knows(|run| run.claim.is_none() && run.slot == *slot)
     }
-
-    /// Takes up an interrupted run: this work becomes that run.
-    async fn take_up(&mut self, open: OpenRun, device: &DeviceRecord) -> Result<Product, Stopped> {
-        if self.floor.task != Task::Line {
-            return Err(Stopped::Left("its run is interrupted, and only the line finishes it"));
-        }
-        let Some(product) = self.floor.product_named(&open.profile).cloned() else {
-            return Err(Stopped::Left(NO_PROFILE));
-        };
-        let Some(active) = self.floor.active.take(open.run) else {
-            // By its chip it is here, wherever that slot still waits for it.
-            self.floor.active.seen_elsewhere(open.run);
-            return Err(Stopped::Left("another slot works on the open run of this unit"));
-        };
-        self.draft.hold(Some(active));
-        self.resuming = Some(self.floor.quota.resuming());
-        self.draft.update(|record| {
-            record.run = open.run;
-            record.batch = open.batch.clone();
-            record.chip = Some(open.chip);
-            record.key_hash = Some(open.key_hash.clone());
-            record.before = Some(open.identity_before.clone());
-            record.attempt = open.attempt;
-            record.started = open.started;
-            record.backup = Some(open.backup.id);
-            record.flags.resumed = true;
-        });
-        self.draft.set_begun();
-        self.draft.set_changed();
-        self.name_span();
-        self.append(Fact::RunResumed {
-            run: open.run,
-            batch: self.floor.batch.clone(),
-            slot: self.slot_config().name.clone(),
-            chain: device.key.chain.clone(),
-        })
-        .await?;
-        self.admit_to(&product, true).await?;
-        self.over_diag = open.xqcn.clone().map_or(OverDiag::None, OverDiag::Stored);
-        self.repair = Repair::of_open(&open);
-        // One that came without its IMEI, and had it again before its backup was taken.
-        let was_cured = open.identity_before.imei != Some(open.imei);
-        if open.restoring || was_cured {
-            self.repair.expected = Some(self.well_as_of(&open.backup).await?);
-            self.draft.update(|record| record.flags.repaired |= was_cured);
-        }
-        self.resumed = Some(open);
-        Ok(product)
-    }
-
-    /// Finishes an interrupted run: the whole plan again, from its first operation.
-    async fn go_on(&mut self, device: DeviceRecord, info: ChipInfo, product: &Product) -> Result<Verdict, Stopped> {
-        fits(&info, product)?;
-        let device = self.write(device, &info, product).await?;
-        Ok(self.prove(device, product, &info).await?)
-    }
-
-    /// Goes on under the id of a run that a restart of the controller cut off before anything was changed.
-    async fn restart(&mut self, unfinished: &UnfinishedRun, device: &DeviceRecord) -> Result<(), RunError> {
-        self.draft.update(|record| {
-            record.run = unfinished.run;
-            record.batch = unfinished.batch.clone();
-            record.started = unfinished.started;
-        });
-        self.draft.hold(self.floor.active.take(unfinished.run));
-        self.draft.set_begun();
-        self.name_span();
-        self.append(Fact::RunResumed {
-            run: unfinished.run,
-            batch: self.floor.batch.clone(),
-            slot: self.slot_config().name.clone(),
-            chain: device.key.chain.clone(),
-        })
-        .await
-    }
-
-    /// From a chip that said who it is to a module that is back in normal mode: `load`, `backup`, gate, `flash`,
-    /// `reset`. A module that falls silent gets a fresh start within the budget.
-    pub(crate) async fn write(
-        &mut self,
-        mut device: DeviceRecord,
-        info: &ChipInfo,
-        product: &Product,
-    ) -> Result<DeviceRecord, RunError> {
-        let mut backup = self.repair.backup.clone();
-        let mut table = None;
-        let mut authority = None;
-        let mut reentries = 0;
-        loop {
-            if let (None, Some(stored)) = (&table, &backup)
-                && (self.draft.is_changed() || self.repair.is_unheard)
-            {
-                table = self.table_of(stored, product).await?;
-            }
-            let source = match table.as_deref() {
-                None => TableSource::Module,
-                Some(table) if self.draft.is_changed() => TableSource::Backup(table),
-                Some(table) => TableSource::ModuleOr(table),
-            };
-            let has_fitted = self.draft.is_changed()
-                && self.resumed.as_ref().is_none_or(|open| open.package_digest == product.package.digest());
-            let bound = self.load(&device, product, source).await.map_err(|failure| match failure.code {
-                // This very package was begun with: it is the module that does not take it any more.
-                FailureCode::LoaderRejected | FailureCode::GeometryMismatch if has_fitted => {
-                    Failure::new(FailureCode::EdlSilent, failure.detail)
-                }
-                _ => failure,
-            })?;
-            if let Some(open) = &self.resumed
-                && let Some(left) = bound.plan.summary().first_uncovered(&open.plan)
-            {
-                let detail = format!(
-                    "the run was begun with another package ({}); the present one leaves {} pages from page {} on as \
-                     they are, half written perhaps",
-                    open.package_digest.short(),
-                    left.pages,
-                    left.start
-                );
-                return Err(Failure::new(FailureCode::PlanInvalid, detail).into());
-            }
-            let stored = match &backup {
-                Some(stored) => stored.clone(),
-                None => {
-                    let stored = self.backup(&device, product, &bound).await?;
-                    if product.read_twice {
-                        self.read_again(&device, &bound, &stored).await?;
-                    }
-                    stored
-                }
-            };
-            backup = Some(stored.clone());
-            self.repair.backup = Some(stored.clone());
-            let restorable = match self.repair.is_due {
-                true => self.restorable(&device, product, &bound, &stored).await?,
-                false if product.round_trip => self.for_round_trip(&device, product, &bound, &stored).await?,
-                false => None,
-            };
-            let permission = match authority.take() {
-                Some(given) if super::backup::Authority::covers(&given, info.chip, &bound.plan.summary()) => given,
-                _ => self.open_gate(product, &bound, &stored).await?,
-            };
-            let restore = match restorable {
-                Some(restorable) => Some(self.open_restore(restorable).await?),
-                None => None,
-            };
-            match self.flash(&device, product, &bound, &permission, restore.as_ref()).await {
-                Ok(()) => {
-                    let device = self.reset(&device, product).await?;
-                    return match self.repair.over_diag.take() {
-                        Some(own) => Box::pin(self.restore_xqcn(device, product, &own)).await,
-                        None => Ok(device),
-                    };
-                }
-                Err(RunError::Failed(failure))
-                    if matches!(failure.code, FailureCode::EdlSilent | FailureCode::UsbError)
-                        && reentries < product.profile.budgets.reentries =>
-                {
-                    tracing::warn!(code = %failure.code, detail = failure.detail, "a fresh start of the programmer");
-                    reentries += 1;
-                    authority = Some(permission);
-                    let (again, found) = self.reenter(&device, product).await?;
-                    if found.chip != info.chip {
-                        self.send_back(&again.key, product.profile.timeouts.boot).await;
-                        let detail = format!("chip {} where {} was", found.chip, info.chip);
-                        return Err(Failure::new(FailureCode::UnitSwapped, detail).into());
-                    }
-                    device = again;
-                }
-                Err(error) => return Err(error),
-            }
-        }
-    }
 }
 
 /// What says nothing of a unit: it was taken, or the station was stopped.
@@ -577,8 +416,4 @@ fn may_be_damaged(identified: &Result<Identity, Failure>) -> bool {
         Ok(identity) => identity.imei.is_none() || identity.cfun == Some(CFUN_FACTORY_TEST),
         Err(failure) => matches!(failure.code, FailureCode::NotReady | FailureCode::AtSilent),
     }
-}
-
-fn imei_of(run: &UnfinishedRun) -> Option<Imei> {
-    run.identity.as_ref().and_then(|identity| identity.imei)
 }

@@ -195,7 +195,7 @@ failure_codes! {
         "Put it into the red bin: it stays in download mode, and its backup is kept. The lead decides.";
     EdlSilent = "EDL_SILENT", Station, false,
         "The module fell silent while it was written, also after a fresh start of the programmer.",
-        "Set the module aside; it may stay in download mode, and its backup is kept. If the slot does it again, call the technician.";
+        "Put the module into another slot: a run that was begun goes on there. If it is silent there too, set it aside; its backup is kept.";
     LogFlood = "LOG_FLOOD", Unit, false,
         "The programmer sends logs without end.",
         "Set the module aside; if it was being written it stays in download mode, and its backup is kept.";
@@ -210,7 +210,7 @@ failure_codes! {
         "Put the module into the red bin; it stays in download mode.";
     PackageChanged = "PACKAGE_CHANGED", Station, false,
         "A file of the firmware package changed while it was in use.",
-        "Stop the line and call the lead: the package on this station is not what was released. A module that was being written stays in download mode, and its backup is kept.";
+        "Stop the line and call the lead: the package on this station is not what was released. Modules that were being written are finished once it is.";
     NoReboot = "NO_REBOOT", Unit, false,
         "The module does not come back after the reset.",
         "Re-seat the module; if it stays away, put it into the red bin.";
@@ -237,7 +237,7 @@ failure_codes! {
         "Run it again once; a second time, put it into the red bin.";
     Unplugged = "UNPLUGGED", Handling, false,
         "The module was unplugged.",
-        "Put it back into any slot; the run goes on or starts again.";
+        "Put it back into any slot; the run goes on or starts again. If nothing is seen of it there either, put it into the red bin.";
     HubLost = "HUB_LOST", Station, false,
         "The hub of the slot is gone.",
         "Check the hub's cable and power; modules that were being written are resumed when it returns.";

@@ -25,7 +25,7 @@ const SCHEMA: &str = "
     CREATE TABLE state (one INTEGER PRIMARY KEY, version INTEGER NOT NULL, clean INTEGER NOT NULL,
         seq INTEGER NOT NULL, hash TEXT NOT NULL, simulated INTEGER);
     CREATE TABLE runs (run TEXT PRIMARY KEY, batch TEXT, chip TEXT, imei TEXT, intent INTEGER NOT NULL,
-        interrupted INTEGER NOT NULL, touched INTEGER NOT NULL, finished INTEGER, outcome TEXT, unit TEXT,
+        cured INTEGER NOT NULL, interrupted INTEGER NOT NULL, touched INTEGER NOT NULL, finished INTEGER, outcome TEXT, unit TEXT,
         backup TEXT, body TEXT) WITHOUT ROWID;
     CREATE INDEX runs_chip ON runs (chip);
     CREATE INDEX runs_imei ON runs (imei);
@@ -45,6 +45,8 @@ const SCHEMA: &str = "
     CREATE INDEX repairs_chip ON repairs (chip);
     CREATE TABLE foreign_imeis (chip TEXT NOT NULL, imei TEXT NOT NULL, run TEXT NOT NULL, PRIMARY KEY (chip, imei))
         WITHOUT ROWID;
+    CREATE TABLE cures (run TEXT PRIMARY KEY, chip TEXT NOT NULL) WITHOUT ROWID;
+    CREATE INDEX cures_chip ON cures (chip);
 ";
 
 /// Where the index lives.
@@ -275,16 +277,21 @@ impl Index {
             let sql = "INSERT OR IGNORE INTO repairs VALUES (?1, ?2)";
             self.connection.execute(sql, params![run.to_string(), chip.to_string()])?;
         }
+        if let (Fact::Cure { .. }, Some(claim)) = (&entry.fact, &body.claim) {
+            let sql = "INSERT OR IGNORE INTO cures VALUES (?1, ?2)";
+            self.connection.execute(sql, params![run.to_string(), claim.chip.to_string()])?;
+        }
         let text = serde_json::to_string(&body)?;
         let (chip, imei) = body.claim.as_ref().map(|claim| (claim.chip.to_string(), claim.imei.to_string())).unzip();
         self.connection.execute(
-            "INSERT OR REPLACE INTO runs VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, NULL, NULL, NULL, NULL, ?8)",
+            "INSERT OR REPLACE INTO runs VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, NULL, NULL, NULL, NULL, ?9)",
             params![
                 run.to_string(),
                 body.batch.as_ref().map(ToString::to_string),
                 chip,
                 imei,
                 body.has_intent(),
+                body.is_cured(),
                 body.is_interrupted,
                 seq,
                 text
@@ -310,9 +317,13 @@ impl Index {
         if record.flags.quarantined {
             self.set_aside(record.run)?;
         }
-        // What was given up, or went wrong at the station, was no attempt at the unit.
+        // What was given up, or went wrong at the station, was no attempt at the unit, unless the unit was told something.
         if matches!(record.outcome, Outcome::Aborted | Outcome::Error) {
-            self.connection.execute("DELETE FROM repairs WHERE run = ?1", [record.run.to_string()])?;
+            let sql = "DELETE FROM repairs WHERE run = ?1 AND run NOT IN (SELECT run FROM cures)";
+            self.connection.execute(sql, [record.run.to_string()])?;
+        }
+        if let (Outcome::Pass, Some(chip)) = (record.outcome, record.chip) {
+            self.connection.execute("DELETE FROM cures WHERE chip = ?1", [chip.to_string()])?;
         }
         let imei = record.before.as_ref().and_then(|identity| identity.imei).map(|imei| imei.to_string());
         let chip = record.chip.map(|chip| chip.to_string());
@@ -336,7 +347,7 @@ impl Index {
             (None, None) => Some(record.run.to_string()),
         };
         self.connection.execute(
-            "INSERT OR REPLACE INTO runs VALUES (?1, ?2, ?3, ?4, 0, 0, ?5, ?5, ?6, ?7, ?8, NULL)",
+            "INSERT OR REPLACE INTO runs VALUES (?1, ?2, ?3, ?4, 0, 0, 0, ?5, ?5, ?6, ?7, ?8, NULL)",
             params![
                 record.run.to_string(),
                 record.batch.as_str(),

@@ -37,7 +37,7 @@ pub use error::LedgerError;
 pub use index::IndexPlace;
 pub use line::Entry;
 pub use questions::{BatchCounts, ClaimAnswer, ClaimRequest};
-pub use run::{Interruption, OpenRun, UnfinishedRun};
+pub use run::{Findings, Interruption, OpenRun, UnfinishedRun};
 pub use verify::{Difference, VerifyReport, verify};
 pub use writer::{Health, lock};
 
@@ -167,7 +167,8 @@ impl Ledger {
         self.ask(|index| index.open_runs("1", &[])).await
     }
 
-    /// Runs without an intent and without an end. Those left over from an earlier process changed nothing.
+    /// Runs without an intent and without an end. Those left over from an earlier process changed nothing, unless their
+    /// unit was told something ([`UnfinishedRun::is_cured`]): then they are interrupted.
     ///
     /// # Errors
     /// As [`Ledger::open_runs`].
@@ -271,6 +272,14 @@ impl Ledger {
     /// As [`Ledger::open_runs`].
     pub async fn repairs(&self, chip: ChipId, run: RunId) -> Result<u32, LedgerError> {
         self.ask(move |index| index.repairs(chip, run)).await
+    }
+
+    /// Whether a chip was told something because it was not well, and has not passed since.
+    ///
+    /// # Errors
+    /// As [`Ledger::open_runs`].
+    pub async fn was_cured(&self, chip: ChipId) -> Result<bool, LedgerError> {
+        self.ask(move |index| index.was_cured(chip)).await
     }
 
     /// How often a chip was claimed.

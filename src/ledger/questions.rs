@@ -105,7 +105,8 @@ impl Index {
             return refused(holder, FailureCode::UnitSwapped);
         }
         // A run that changed nothing and whose process died does not keep its unit from being run again.
-        let open = "SELECT run FROM runs WHERE chip = ?1 AND finished IS NULL AND (intent OR touched > ?2) LIMIT 1";
+        let open = "SELECT run FROM runs WHERE chip = ?1 AND finished IS NULL AND (intent OR cured OR touched > ?2)
+            LIMIT 1";
         if let Some(holder) = self.run_of(open, params![chip, self.opened_at])? {
             return refused(holder, FailureCode::UnitSwapped);
         }
@@ -226,6 +227,13 @@ impl Index {
     pub(super) fn repairs(&self, chip: ChipId, run: RunId) -> Result<u32, LedgerError> {
         let sql = "SELECT count(*) FROM repairs WHERE chip = ?1 AND run <> ?2";
         Ok(self.connection.query_row(sql, [chip.to_string(), run.to_string()], |row| row.get(0))?)
+    }
+
+    /// Whether a chip was told something because it was not well, and has not passed since.
+    pub(super) fn was_cured(&self, chip: ChipId) -> Result<bool, LedgerError> {
+        let sql = "SELECT count(*) FROM cures WHERE chip = ?1";
+        let count: u32 = self.connection.query_row(sql, [chip.to_string()], |row| row.get(0))?;
+        Ok(count > 0)
     }
 
     pub(super) fn batch_counts(&self, batch: &BatchId) -> Result<BatchCounts, LedgerError> {

@@ -7,8 +7,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::{
-    BackupKind, BackupRef, BatchId, ChipId, Fact, FailureCode, Identity, Imei, KeyHash, Phase, PlanSummary, PortChain,
-    RunId, RunState, Sha256Digest, SlotName,
+    BackupKind, BackupRef, BatchId, ChipId, Condition, Cure, Diagnosis, Fact, FailureCode, Identity, Imei, KeyHash,
+    Outcome, Phase, PlanSummary, PortChain, RunId, RunState, Sha256Digest, SlotName,
 };
 
 use super::line::Entry;
@@ -61,6 +61,12 @@ pub struct OpenRun {
     pub plan: PlanSummary,
     /// Whether what belongs to the unit is restored from that backup, half perhaps: it has to be restored again.
     pub restoring: bool,
+    /// Whether that is the trial of a qualification, and no repair: the unit was well.
+    pub round_trip: bool,
+    /// What the unit was told over AT because it was not well, in order.
+    pub cures: Vec<Cure>,
+    /// What was wrong with it, as it was found.
+    pub findings: Findings,
     /// Bytes written when everything but the boot loader of that plan was written.
     pub staged: Option<u64>,
     /// Bytes written when that plan was done.
@@ -75,7 +81,19 @@ pub struct OpenRun {
     pub started: Timestamp,
 }
 
-/// A run that began, changed nothing, and did not end: its process died.
+/// What was found to be wrong with the unit of a run that is not finished.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Findings {
+    /// On its arrival.
+    pub on_arrival: Option<Diagnosis>,
+    /// Last; on its arrival too, where nothing was found since.
+    pub last: Option<Diagnosis>,
+    /// Whether a person has it restored.
+    pub by_hand: bool,
+}
+
+/// A run that did not begin to flash, and did not end: its process died, or its unit left after it was told something.
 #[derive(Clone, PartialEq, Debug)]
 pub struct UnfinishedRun {
     /// The run.
@@ -94,10 +112,32 @@ pub struct UnfinishedRun {
     pub profile: Option<(String, Sha256Digest, Sha256Digest)>,
     /// The chip, its key hash and the attempt, if it came to that.
     pub claim: Option<(ChipId, KeyHash, u32)>,
+    /// The IMEI with which the chip was claimed.
+    pub imei: Option<Imei>,
     /// The backup, if one was taken.
     pub backup: Option<Sha256Digest>,
+    /// What the unit was told over AT because it was not well, in order: what it has stored may have changed by that.
+    pub cures: Vec<Cure>,
+    /// What was wrong with it, as it was found.
+    pub findings: Findings,
+    /// How it was interrupted last; `None` when the process ended without saying so.
+    pub interruption: Option<Interruption>,
     /// When it began.
     pub started: Timestamp,
+}
+
+impl UnfinishedRun {
+    /// Whether its unit may have been changed: then it is interrupted, and has no outcome before it is finished.
+    #[must_use]
+    pub fn is_cured(&self) -> bool {
+        !self.cures.is_empty()
+    }
+
+    /// The chip, if it was claimed.
+    #[must_use]
+    pub fn chip(&self) -> Option<ChipId> {
+        self.claim.as_ref().map(|(chip, ..)| *chip)
+    }
 }
 
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -132,6 +172,12 @@ pub(super) struct Body {
     plan: Option<PlanSummary>,
     #[serde(default)]
     restoring: bool,
+    #[serde(default)]
+    round_trip: bool,
+    #[serde(default)]
+    cures: Vec<Cure>,
+    #[serde(default)]
+    findings: Findings,
     /// It was not well on arrival, and no person has it restored.
     #[serde(default)]
     is_rework: bool,
@@ -148,6 +194,10 @@ impl Body {
         self.plan.is_some()
     }
 
+    pub(super) const fn is_cured(&self) -> bool {
+        !self.cures.is_empty()
+    }
+
     /// Whether the fact may follow what is known of its run.
     ///
     /// # Errors
@@ -158,17 +208,40 @@ impl Body {
                 Some(claim) if claim.chip == backup.chip => Ok(()),
                 _ => Err("a backup belongs to the chip that its run has claimed"),
             },
-            Fact::Cure { .. } if self.claim.is_none() => Err("a module is claimed before anything of it is changed"),
+            Fact::Cure { cure, .. } => self.check_cure(*cure),
             Fact::BackupConfirmed { backup, .. } if !self.backups.iter().any(|stored| stored.id == *backup) => {
                 Err("only a stored backup of the run can be confirmed")
             }
             Fact::Intent { chip, backup, .. } => self.check_intent(*chip, *backup),
             Fact::RestoreIntent { chip, backup, .. } => self.check_restore(*chip, *backup),
             Fact::Restored { .. } if !self.restoring => Err("what is restored was announced before"),
-            Fact::Staged { .. } | Fact::Flashed { .. } | Fact::RunInterrupted { .. } if !self.has_intent() => {
-                Err("a run without an intent has changed nothing that could be staged, flashed or interrupted")
+            Fact::Staged { .. } | Fact::Flashed { .. } if !self.has_intent() => {
+                Err("a run without an intent has changed nothing that could be staged or flashed")
+            }
+            Fact::RunInterrupted { .. } if !self.has_intent() && !self.is_cured() => {
+                Err("a run that has changed nothing ends, and is not interrupted")
+            }
+            Fact::RunFinished(record)
+                if matches!(record.outcome, Outcome::Held | Outcome::Aborted)
+                    && (self.has_intent() || self.is_cured()) =>
+            {
+                Err("a run that may have changed its module is neither held nor aborted")
             }
             _ => Ok(()),
+        }
+    }
+
+    /// What a module has is saved before it is told what overwrites it; where that is no file system any more, the module
+    /// must have said so.
+    fn check_cure(&self, cure: Cure) -> Result<(), &'static str> {
+        let Some(claim) = &self.claim else {
+            return Err("a module is claimed before anything of it is changed");
+        };
+        let is_lost = |found: &Diagnosis| found.condition == Condition::EfsLost;
+        let has_nothing = cure == Cure::OwnCopy && self.findings.on_arrival.as_ref().is_some_and(is_lost);
+        match has_nothing || self.backups.iter().any(|stored| stored.chip == claim.chip) {
+            true => Ok(()),
+            false => Err("what a module has is saved before it is told what changes it"),
         }
     }
 
@@ -232,9 +305,17 @@ impl Body {
                 self.backups.push(backup);
                 self.restoring = true;
                 self.is_rework &= !by_hand;
+                self.findings.by_hand |= by_hand;
             }
-            Fact::Diagnosed { diagnosis, .. } => self.is_rework |= diagnosis.boot == 0,
-            Fact::RestoreIntent { .. } => self.restoring = true,
+            Fact::Diagnosed { diagnosis, .. } => {
+                self.is_rework |= diagnosis.boot == 0;
+                if diagnosis.boot == 0 {
+                    self.findings.on_arrival = Some(diagnosis.clone());
+                }
+                self.findings.last = Some(diagnosis);
+            }
+            Fact::Cure { cure, .. } => self.cures.push(cure),
+            Fact::RestoreIntent { round_trip, .. } => (self.restoring, self.round_trip) = (true, round_trip),
             Fact::Intent { plan, backup, package_digest, .. } => {
                 if let Some(admission) = &mut self.admission {
                     admission.package_digest = package_digest;
@@ -260,7 +341,6 @@ impl Body {
             | Fact::BackupConfirmed { .. }
             | Fact::Qualified(_)
             | Fact::ClaimRefused { .. }
-            | Fact::Cure { .. }
             | Fact::Restored { .. }
             | Fact::RunFinished(_)
             | Fact::Quarantined { .. }
@@ -299,6 +379,9 @@ impl Body {
             backup: self.backups.into_iter().find(|backup| backup.id == valid)?,
             plan: self.plan?,
             restoring: self.restoring,
+            round_trip: self.round_trip,
+            cures: self.cures,
+            findings: self.findings,
             staged: self.staged,
             flashed: self.flashed,
             verified: self.verified,
@@ -318,8 +401,12 @@ impl Body {
             chain: self.chains.into_iter().next()?,
             identity: self.identity,
             profile: self.admission.map(|found| (found.profile, found.profile_digest, found.package_digest)),
+            imei: self.claim.as_ref().map(|claim| claim.imei),
             claim: self.claim.map(|claim| (claim.chip, claim.key_hash, claim.attempt)),
             backup: self.backups.last().map(|backup| backup.id),
+            cures: self.cures,
+            findings: self.findings,
+            interruption: self.interruption,
             started: self.started?,
         })
     }

@@ -176,7 +176,6 @@ async fn only_what_came_broken_to_the_line_and_was_brought_to_an_end_counts_as_r
         (Some(0), false, None, 1),
         (Some(0), false, Some(Outcome::Pass), 1),
         (Some(0), false, Some(Outcome::Fail), 1),
-        (Some(0), false, Some(Outcome::Aborted), 0),
         (Some(0), false, Some(Outcome::Error), 0),
         (Some(0), true, Some(Outcome::Pass), 0),
         (Some(1), false, Some(Outcome::Pass), 0),

@@ -4,6 +4,7 @@
 
 mod claims;
 mod crash;
+mod cures;
 mod facts;
 mod index;
 mod script;

@@ -175,40 +175,34 @@ async fn a_module_in_download_mode_with_other_bad_blocks_is_left_there_and_can_b
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_restore_that_was_cut_off_in_download_mode_is_the_lines() {
-    let line = bench("", "").await;
-    let unit = put_in(&line, UNIT, KINDS[1], "A1");
-    let before = own(&unit);
-    let (_, entries) = save(&line).await;
-    let backup = backup_of(&entries, unit.identity().chip);
-    out_and_in(&line, &unit, "A1", is_dead);
-    let work = line.work_for("HAND-2", 1, of_hand(Some(&backup)), Box::new(|_, _, _| {})).await;
-    until_fact(&line, &work, |fact| matches!(fact, Fact::RestoreIntent { .. })).await;
-    let stop = unit.stop_at(3, Moment::Middle);
-    stop.reached().await;
-    line.factory.unplug(&slot("A1")).expect("a slot");
-    drop(stop);
-    until_fact(&line, &work, |fact| matches!(fact, Fact::RunInterrupted { .. })).await;
-    work.handle.stop_gently();
-    assert_eq!(work.end(&line).await.0, End::Stopped);
+async fn a_restore_that_was_cut_off_in_download_mode_is_finished_by_hand_or_on_the_line() {
+    for task in [Task::Line, Task::Restore { backup: None }] {
+        let line = bench("", "").await;
+        let unit = put_in(&line, UNIT, KINDS[1], "A1");
+        let before = own(&unit);
+        let (_, entries) = save(&line).await;
+        let backup = backup_of(&entries, unit.identity().chip);
+        out_and_in(&line, &unit, "A1", is_dead);
+        let work = line.work_for("HAND-2", 1, of_hand(Some(&backup)), Box::new(|_, _, _| {})).await;
+        until_fact(&line, &work, |fact| matches!(fact, Fact::RestoreIntent { .. })).await;
+        let stop = unit.stop_at(3, Moment::Middle);
+        stop.reached().await;
+        line.factory.unplug(&slot("A1")).expect("a slot");
+        drop(stop);
+        until_fact(&line, &work, |fact| matches!(fact, Fact::RunInterrupted { .. })).await;
+        work.handle.stop_gently();
+        assert_eq!(work.end(&line).await.0, End::Stopped);
 
-    // By hand it is not begun anew.
-    line.factory.plug(UNIT, &slot("A1")).expect("it is free");
-    let work = line.work_for("HAND-3", 1, of_hand(Some(&backup)), Box::new(|_, _, _| {})).await;
-    line.clock.sleep(Duration::from_secs(120)).await;
-    work.handle.stop_gently();
-    let (end_of_hand, entries) = work.end(&line).await;
-    assert_eq!(end_of_hand, End::Stopped);
-    assert_eq!(records(&entries, "HAND-3"), []);
-
-    let work = line.work("LINE", 1).await;
-    until_fact(&line, &work, |fact| matches!(fact, Fact::RunFinished(record) if record.flags.resumed)).await;
-    work.handle.stop_gently();
-    let (_, entries) = work.end(&line).await;
-    assert_sound(&line, &entries);
-    let [record] = records(&entries, "HAND-2").try_into().expect("one run");
-    assert_eq!((end(&record), record.flags.resumed), (REPAIRED, true), "{record:#?}");
-    assert_eq!(own(&unit), before);
+        line.factory.plug(UNIT, &slot("A1")).expect("it is free");
+        let work = line.work_for("THEN", 1, task, Box::new(|_, _, _| {})).await;
+        until_fact(&line, &work, |fact| matches!(fact, Fact::RunFinished(record) if record.flags.resumed)).await;
+        work.handle.stop_gently();
+        let (_, entries) = work.end(&line).await;
+        assert_sound(&line, &entries);
+        let [record] = records(&entries, "HAND-2").try_into().expect("one run");
+        assert_eq!((end(&record), record.flags.resumed), (REPAIRED, true), "{record:#?}");
+        assert_eq!(own(&unit), before);
+    }
 }
 
 /// A module with both kinds of backup, as it was then.

@@ -73,7 +73,8 @@ fn assert_interrupted(what: &str, step: Phase, code: FailureCode, records: &[Run
 
 #[tokio::test(start_paused = true)]
 async fn every_fault_ends_in_time_and_leaves_its_slot_fit_for_the_next_unit() {
-    let others = ["unplug", "hub-lost", "panic", "swapped", "comes-back-lost"];
+    // The last one is left open: `left_open.rs` has what comes of such a unit.
+    let others = ["unplug", "hub-lost", "panic", "swapped", "comes-back-lost", "silence-in-program-always"];
     for fault in FAULTS.iter().filter(|fault| !others.contains(&fault.name)) {
         let records = run(fault.name, None).await;
         assert_eq!(records.len(), 1, "{}: {records:#?}", fault.name);

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use stationmaster::cli::prepare;
 use stationmaster::controller::End;
 use stationmaster::domain::{Fact, FailureCode, Outcome, Phase, SlotName};
 use stationmaster::host::MemoryDisk;
@@ -57,9 +58,9 @@ async fn a_unit_that_is_moved_while_it_restarts_is_not_billed_for_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_package_that_changes_underneath_ends_the_run_before_the_boot_loader() {
+async fn a_package_that_changes_underneath_stops_the_run_before_the_boot_loader() {
     let disk = MemoryDisk::new();
-    let line = Line::on(std::sync::Arc::new(disk.clone()), station("stations/demo.yaml", two_slots), 1).await;
+    let mut line = Line::on(std::sync::Arc::new(disk.clone()), station("stations/demo.yaml", two_slots), 1).await;
     let work = line.work("TAMPER", 1).await;
     until(&work, "A1", Phase::Flash, true).await;
     let image = Path::new("state/packages/eg25-g/update/NON-HLOS.ubi");
@@ -68,10 +69,25 @@ async fn a_package_that_changes_underneath_ends_the_run_before_the_boot_loader()
         bytes[middle] ^= 1;
     })
     .expect("the image is there");
-    let (_, entries) = work.end(&line).await;
-    let [record] = records(&entries, "TAMPER").try_into().expect("one run");
-    assert_eq!((record.outcome, record.code), (Outcome::Error, Some(FailureCode::PackageChanged)), "{record:#?}");
+    let (end, entries) = work.end(&line).await;
+    assert_eq!(end, End::GaveUp, "no package, no verdict");
+    assert_eq!(records(&entries, "TAMPER"), []);
+    let is_of_package = |fact: &Fact| matches!(fact, Fact::RunInterrupted { code: FailureCode::PackageChanged, .. });
+    assert!(entries.iter().any(|entry| is_of_package(&entry.fact)), "{entries:#?}");
     assert!(!entries.iter().any(|entry| matches!(entry.fact, Fact::Flashed { .. })));
+    // With the package that was released, opened anew, it is finished.
+    disk.tamper(image, |bytes| {
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+    })
+    .expect("the image is there");
+    line.products = prepare::products(&line.disk, &line.station, &line.state).expect("good packages");
+    let unit = line.factory.unplug(&slot("A1")).expect("a slot").expect("a unit");
+    line.factory.plug(unit, &slot("A1")).expect("a free slot");
+    let (end, entries) = line.run("TAMPER", 1).await;
+    assert_eq!(end, End::Complete);
+    let [record] = records(&entries, "TAMPER").try_into().expect("one run");
+    assert_eq!((record.outcome, record.flags.resumed), (Outcome::Pass, true), "{record:#?}");
     assert_sound(&line, &entries);
 }
 

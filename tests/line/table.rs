@@ -33,22 +33,46 @@ pub(crate) struct Ending {
     pub(crate) phase: Phase,
 }
 
-/// The table, in its order.
-pub(crate) fn table() -> Vec<Expected> {
+/// The lines of the file, but its head.
+fn lines() -> Vec<[&'static str; 7]> {
     let text = include_str!("../data/faults.tsv");
     let mut lines = text.lines();
     assert_eq!(lines.next(), Some("unit\tfault\tstep\toutcome\tcode\tflags\tphase"));
-    lines
-        .map(|line| {
-            let columns: Vec<&'static str> = line.split('\t').collect();
-            let [unit, fault, _, outcome, code, flags, phase] = columns[..] else { panic!("seven columns: {line}") };
-            Expected {
-                unit: unit.parse().expect("a number"),
-                fault,
-                end: Ending::of_words(outcome, none(code), &format!("{} simulated", none(flags)), phase),
-            }
+    let columns = |line: &'static str| line.split('\t').collect::<Vec<_>>().try_into();
+    lines.map(|line| columns(line).unwrap_or_else(|_| panic!("seven columns: {line}"))).collect()
+}
+
+/// The table, in its order: the runs that are finished.
+pub(crate) fn table() -> Vec<Expected> {
+    lines()
+        .into_iter()
+        .filter(|[_, _, _, outcome, ..]| *outcome != "-")
+        .map(|[unit, fault, _, outcome, code, flags, phase]| Expected {
+            unit: unit.parse().expect("a number"),
+            fault,
+            end: Ending::of_words(outcome, none(code), &format!("{} simulated", none(flags)), phase),
         })
         .collect()
+}
+
+/// The units whose run stays open, with the code and the phase of its last interruption.
+pub(crate) fn left_open() -> Vec<(u32, &'static str, &'static str)> {
+    let open = lines().into_iter().filter(|[_, _, _, outcome, ..]| *outcome == "-");
+    open.map(|[unit, _, _, _, code, _, phase]| (unit.parse().expect("a number"), code, phase)).collect()
+}
+
+/// Compares what a summary lists as interrupted with the table.
+pub(crate) fn compare_left_open(summary: &Value, who: &Who) {
+    let interrupted = summary["interrupted"].as_array().expect("a list");
+    let text = |run: &Value, key: &str| run[key].as_str().unwrap_or_default().to_owned();
+    let chip = |run: &Value| run["chip"].as_str().map(|chip| chip.parse().expect("a chip"));
+    let found: Vec<(Option<u32>, String, String)> = interrupted
+        .iter()
+        .map(|run| (who.unit(chip(run), &text(run, "imei")), text(run, "code"), text(run, "phase")))
+        .collect();
+    let expected: Vec<(Option<u32>, String, String)> =
+        left_open().into_iter().map(|(unit, code, phase)| (Some(unit), code.to_owned(), phase.to_owned())).collect();
+    assert_eq!(found, expected, "what is left open differs from tests/data/faults.tsv");
 }
 
 fn none(column: &str) -> &str {
@@ -57,7 +81,12 @@ fn none(column: &str) -> &str {
 
 /// The line's own units in the table: its highest number.
 pub(crate) fn units() -> u32 {
-    table().iter().map(|row| row.unit).filter(|unit| *unit < GUESTS).max().expect("a table")
+    lines()
+        .iter()
+        .map(|[unit, ..]| unit.parse().expect("a number"))
+        .filter(|unit| *unit < GUESTS)
+        .max()
+        .expect("a table")
 }
 
 impl Ending {

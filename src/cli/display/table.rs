@@ -153,7 +153,8 @@ A1  x FAIL  CFUN_FTM in verify  RM520N-GL  490154203237518  QUARANTINE
 
 B2  NOT FINISHED UNPLUGGED in flash  490154203237518
     The module was unplugged.
-    Do now: Put it back into any slot; the run goes on or starts again.
+    Do now: Put it back into any slot; the run goes on or starts again. If
+    nothing is seen of it there either, put it into the red bin.
 ";
         assert_eq!(text, expected);
     }

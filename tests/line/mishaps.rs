@@ -1,0 +1,150 @@
+//! A bus on which the station's own side goes wrong: a port that another program holds, a transfer that fails, a command
+//! that does not arrive as it was sent.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::task::{Context, Poll};
+
+use stationmaster::hardware::{AtPort, BoxFuture, BulkPipe, Bus, DeviceKey, HardwareError, Listing};
+use tokio::sync::watch;
+
+use crate::harness::Line;
+
+/// What goes wrong.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Mishap {
+    /// An AT port is held by another program.
+    Busy,
+    /// A transfer to a module in download mode fails.
+    Transfer,
+    /// A command of that kind, where it begins at that page if one is given, names pages that the module does not have,
+    /// so that it is refused.
+    Refused(&'static str, Option<u64>),
+}
+
+/// How often it still goes wrong.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Left(Arc<AtomicU32>);
+
+impl Left {
+    pub(crate) const ALWAYS: u32 = u32::MAX;
+
+    pub(crate) fn set(&self, times: u32) {
+        self.0.store(times, Ordering::Relaxed);
+    }
+
+    fn strikes(&self) -> bool {
+        let less = |left: u32| if left == Self::ALWAYS { Some(left) } else { left.checked_sub(1) };
+        self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).is_ok()
+    }
+}
+
+/// Lets that go wrong on a line, once and as often as it is told to.
+pub(crate) fn befall(line: &mut Line, mishap: Mishap) -> Left {
+    let left = Left::default();
+    line.bus = Some(Arc::new(BadBus { inner: line.factory.bus(), mishap, left: left.clone() }));
+    left
+}
+
+struct BadBus {
+    inner: Arc<dyn Bus>,
+    mishap: Mishap,
+    left: Left,
+}
+
+impl fmt::Debug for BadBus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BadBus").field("mishap", &self.mishap).finish_non_exhaustive()
+    }
+}
+
+impl Bus for BadBus {
+    fn list(&self) -> BoxFuture<'_, Result<Listing, HardwareError>> {
+        self.inner.list()
+    }
+
+    fn hints(&self) -> watch::Receiver<u64> {
+        self.inner.hints()
+    }
+
+    fn open_bulk<'a>(
+        &'a self,
+        device: &'a DeviceKey,
+        interface: u8,
+    ) -> BoxFuture<'a, Result<Box<dyn BulkPipe>, HardwareError>> {
+        Box::pin(async move {
+            let inner = self.inner.open_bulk(device, interface).await?;
+            let (mishap, left) = (self.mishap, self.left.clone());
+            Ok(Box::new(BadPipe { inner, mishap, left }) as Box<dyn BulkPipe>)
+        })
+    }
+
+    fn open_port<'a>(
+        &'a self,
+        device: &'a DeviceKey,
+        interface: u8,
+    ) -> BoxFuture<'a, Result<Box<dyn AtPort>, HardwareError>> {
+        Box::pin(async move {
+            if self.mishap == Mishap::Busy && self.left.strikes() {
+                return Err(HardwareError::Busy);
+            }
+            self.inner.open_port(device, interface).await
+        })
+    }
+}
+
+#[derive(Debug)]
+struct BadPipe {
+    inner: Box<dyn BulkPipe>,
+    mishap: Mishap,
+    left: Left,
+}
+
+impl BulkPipe for BadPipe {
+    fn packet_bytes(&self) -> usize {
+        self.inner.packet_bytes()
+    }
+
+    fn submit_out(&mut self, bytes: &[u8]) -> Result<(), HardwareError> {
+        let text = String::from_utf8_lossy(bytes);
+        match self.mishap {
+            Mishap::Transfer if self.left.strikes() => Err(HardwareError::Failed("EPROTO".to_owned())),
+            Mishap::Refused(command, page) if is_of(&text, command, page) && self.left.strikes() => {
+                let (head, rest) = text.split_once("start_sector=\"").expect("it names its pages");
+                let (_, tail) = rest.split_once('"').expect("a whole attribute");
+                self.inner.submit_out(format!("{head}start_sector=\"99999999\"{tail}").as_bytes())
+            }
+            _ => self.inner.submit_out(bytes),
+        }
+    }
+
+    fn out_pending(&self) -> usize {
+        self.inner.out_pending()
+    }
+
+    fn poll_out(&mut self, context: &mut Context<'_>) -> Poll<Result<(), HardwareError>> {
+        self.inner.poll_out(context)
+    }
+
+    fn submit_in(&mut self, bytes: usize) -> Result<(), HardwareError> {
+        self.inner.submit_in(bytes)
+    }
+
+    fn in_pending(&self) -> usize {
+        self.inner.in_pending()
+    }
+
+    fn poll_in(&mut self, context: &mut Context<'_>, into: &mut Vec<u8>) -> Poll<Result<usize, HardwareError>> {
+        self.inner.poll_in(context, into)
+    }
+
+    fn cancel(&mut self) {
+        self.inner.cancel();
+    }
+}
+
+fn is_of(text: &str, command: &str, page: Option<u64>) -> bool {
+    let begins_there = |page: u64| text.contains(&format!("start_sector=\"{page}\""));
+    text.contains(&format!("<{command} ")) && page.is_none_or(begins_there)
+}

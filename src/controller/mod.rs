@@ -8,6 +8,7 @@ mod again;
 mod backup;
 mod board;
 mod checks;
+mod choose;
 mod diagnose;
 mod draft;
 mod edl;

@@ -96,16 +96,16 @@ failure_codes! {
         "Set the module aside and ask the lead which profile it needs.";
     ImeiInvalid = "IMEI_INVALID", Unit, false,
         "The module has no valid IMEI.",
-        "Set the module aside; it was broken before it came here. The lead decides.";
+        "Set the module aside: it came like that, and nothing was changed on it. The lead decides.";
     TacNotAllowed = "TAC_NOT_ALLOWED", Handling, false,
         "The IMEI's type allocation code is not one of the profile's.",
         "Set the module aside and show its label to the lead.";
     CfunFtmOnArrival = "CFUN_FTM_ON_ARRIVAL", Unit, false,
         "The module arrived in factory test mode, or offline.",
-        "Set the module aside; it was broken before it came here. The lead decides.";
+        "Set the module aside: it came like that, and nothing was changed on it. The lead decides.";
     CalibrationMissing = "CALIBRATION_MISSING", Unit, false,
         "The module arrived without its RF calibration.",
-        "Set the module aside; it was broken before it came here. The lead decides.";
+        "Set the module aside: it came like that, and nothing was changed on it. The lead decides.";
     EfsLostNoBackup = "EFS_LOST_NO_BACKUP", Unit, true,
         "The module has lost its own memory (EFS), and there is no backup of it: nobody can calibrate it again.",
         "Put the module into quarantine. No other module's backup helps: it would clone an IMEI and not fit the radio.";
@@ -123,7 +123,7 @@ failure_codes! {
         "Put the module into quarantine; its backup is kept. The lead decides.";
     RestoreDiffers = "RESTORE_DIFFERS", Unit, true,
         "What was restored of the module's own memory (EFS) is not what its backup holds.",
-        "Put the module into quarantine: it stays in download mode, and its backup is kept. Call the lead.";
+        "Put the module into quarantine as it is; its backup is kept. Call the lead.";
     RestoreSlow = "RESTORE_SLOW", Station, false,
         "What belongs to the module could not be given back to it over DIAG in the time that this takes at the worst.",
         "Leave the module in the slot, or put it in again: it is given back once more. If it happens again, call the technician.";
@@ -251,8 +251,8 @@ failure_codes! {
         "A USB transfer failed although the module is still there.",
         "Check the slot's cable; if it happens again, lock the slot and call the technician.";
     DiskFailed = "DISK_FAILED", Station, false,
-        "The station's disk failed: nothing that changes a module is begun any more.",
-        "Call the technician: disk full or broken. Modules that were being written are resumed afterwards.";
+        "The station's disk failed, or what it holds was damaged.",
+        "Call the technician: the disk is full or broken, or a file on it was altered. Modules that were being written are resumed afterwards.";
     ControllerDied = "CONTROLLER_DIED", Station, false,
         "The controller ended while the module was being changed.",
         "Put the module into any slot; its run is finished there.";

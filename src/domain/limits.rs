@@ -266,6 +266,8 @@ pub const TRACE_ABSENCE_MAX: Duration = Duration::from_secs(180);
 pub const TRACE_REPLAY_EXTRA: Duration = Duration::from_secs(2 * 3600);
 /// Places in which one trace may ask for the same stretch of a page of an image.
 pub const TRACE_STRETCHES_MAX: usize = 64;
+/// Pages with something in them that stood in, of which a replay remembers that it has given them out.
+pub const TRACE_GIVEN_PAGES_MAX: usize = 64 * 1024;
 
 /// Length of an IN transfer in download mode, in bytes: a multiple of every packet size, and of every payload of a NAND
 /// programmer.

@@ -144,7 +144,7 @@ async fn where_the_index_finds_no_room_the_ledger_goes_on_without_its_file() {
     }
     let health = ledger.health().borrow().clone();
     let Health::Failing { reason } = health else { panic!("nothing new may be begun: {health:?}") };
-    assert_eq!(reason, "index.sqlite: database or disk is full");
+    assert_eq!(reason, "index.sqlite: the disk is full");
     assert_eq!(ledger.unfinished_runs().await.expect("answered").len(), usize::from(RUNS));
     ledger.close().await;
 

@@ -5,6 +5,7 @@
 //! that was recorded meets the same module.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -18,13 +19,15 @@ use super::piece::{Piece, Tag, stand_in};
 use super::play_pipe::{PlayedPipe, PlayedPort};
 use super::read::Trace;
 use super::script::Script;
-use crate::domain::PortChain;
+use crate::domain::{PortChain, limits};
 use crate::hardware::{AtPort, BoxFuture, BulkPipe, Bus, DeviceKey, HardwareError, HubRecord, Listing, SlotPower};
 use crate::host::Clock;
 use crate::protocol::content::{Kind, Span};
 
 /// How much too early something may be given out, in real time: timers have milliseconds, and being late adds up.
 const TOLERANCE: Duration = Duration::from_millis(1);
+/// The lengths that pages of storage have.
+const PAGE_BYTES: [usize; 2] = [2048, 4096];
 
 #[derive(Debug)]
 pub(super) struct State {
@@ -39,6 +42,9 @@ pub(super) struct State {
     /// What the controller has sent of what the trace reads back.
     sent: BTreeMap<Tag, Vec<u8>>,
     stood_in: bool,
+    /// Pages that were given to the controller with something in them that stood in, by their own digest: what they stand
+    /// for, where one content was a whole page. A restore sends them back.
+    given: BTreeMap<Tag, Option<Tag>>,
 }
 
 /// What the bus, the supply and open conversations share.
@@ -78,6 +84,7 @@ impl Player {
             hubs: BTreeMap::new(),
             sent: BTreeMap::new(),
             stood_in: false,
+            given: BTreeMap::new(),
         };
         let stage = Arc::new(Stage {
             trace,
@@ -320,7 +327,7 @@ impl Stage {
             self.report_other(act, describe(bytes));
             return Err(HardwareError::Gone);
         };
-        if let Some((offset, expected, got)) = compare_bytes(pieces, bytes) {
+        if let Some((offset, expected, got)) = compare_bytes(pieces, bytes, |page, tag| self.stands_for(page, tag)) {
             let difference = Difference {
                 line: index + 1,
                 phase: None,
@@ -334,6 +341,32 @@ impl Stage {
         }
         self.did(index);
         error.as_ref().map_or(Ok(()), |fault| Err(fault.into()))
+    }
+
+    /// Whether bytes that the controller sends are a page that it was given, with what stood in for that content.
+    fn stands_for(&self, page: &[u8], tag: Tag) -> bool {
+        match self.lock().given.get(&Tag::of(page)) {
+            Some(Some(stood_for)) => *stood_for == tag,
+            Some(None) => true,
+            None => false,
+        }
+    }
+
+    /// Remembers the pages of a transfer in which something stood in; `stand_ins` are those places, with what they stand
+    /// for.
+    fn remember_given(&self, stand_ins: &[(Range<usize>, Tag)], bytes: &[u8]) {
+        let mut state = self.lock();
+        for (place, tag) in stand_ins {
+            for page_bytes in PAGE_BYTES {
+                let from = place.start - place.start % page_bytes;
+                let Some(page) = bytes.get(from..from + page_bytes) else { continue };
+                if state.given.len() >= limits::TRACE_GIVEN_PAGES_MAX {
+                    return;
+                }
+                let is_whole = *place == (from..from + page_bytes);
+                state.given.insert(Tag::of(page), is_whole.then_some(*tag));
+            }
+        }
     }
 
     /// Keeps what the trace reads back of what was sent.
@@ -371,6 +404,7 @@ impl Stage {
         let hidden = payload.and_then(|number| self.trace.payloads.as_ref()?.get(number));
         let mut hidden = hidden.as_deref();
         let mut out = Vec::new();
+        let mut stand_ins = Vec::new();
         for piece in pieces {
             if piece.is_hidden()
                 && let Some((here, after)) = hidden.and_then(|bytes| bytes.split_at_checked(piece.bytes()))
@@ -393,12 +427,14 @@ impl Stage {
                         Some(sent) => out.extend_from_slice(sent),
                         None => {
                             state.stood_in = true;
+                            stand_ins.push((out.len()..out.len() + *bytes as usize, *tag));
                             out.extend_from_slice(&stand_in(*tag, *bytes as usize));
                         }
                     }
                 }
             }
         }
+        self.remember_given(&stand_ins, &out);
         out
     }
 }

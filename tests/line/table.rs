@@ -114,12 +114,14 @@ impl Who {
     /// All units of the table with that seed, guests included; also those that arrive as another model.
     pub(crate) fn of_seed(seed: u64) -> Self {
         let mut this = Self { by_chip: BTreeMap::new(), by_imei: BTreeMap::new() };
-        for row in table() {
+        for number in table().into_iter().map(|row| row.unit).chain(left_open().into_iter().map(|(unit, ..)| unit)) {
             for model in MODELS {
-                let unit = identity(model, row.unit, seed);
-                this.by_chip.insert(unit.chip, row.unit);
-                this.by_imei.insert(unit.imei.to_string(), row.unit);
+                let unit = identity(model, number, seed);
+                this.by_chip.insert(unit.chip, number);
+                this.by_imei.insert(unit.imei.to_string(), number);
             }
+        }
+        for row in table() {
             match (row.fault, row.end.outcome) {
                 ("imei-zero", _) => drop(this.by_imei.insert(NO_IMEI.to_owned(), row.unit)),
                 ("efs-lost", Outcome::Held) => drop(this.by_imei.insert(LOST_IMEI.to_owned(), row.unit)),

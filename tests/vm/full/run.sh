@@ -1,6 +1,6 @@
 # A file system that is really full below the ledger: what is under way is recorded in the room of the reserve, the
-# station ends, and goes on once there is room. Whether the ledger's line or its index finds no room first is a matter of
-# a few kilobytes, so there are several sizes.
+# station ends, and goes on once there is room. Whether the ledger's line or its index finds no room first is a matter
+# of a few kilobytes, so there are several sizes.
 #vm seconds 600
 . /scenario/lib.sh
 
@@ -8,7 +8,8 @@ cp -r /project/stations /project/profiles .
 # A small package: the guest is slow.
 sed -i 's/megabytes: .*/megabytes: 2/' profiles/*.yaml
 ledger=state/demo/ledger
-for kilobytes in 1060 1100 1104 1108; do
+begun=0
+for kilobytes in 1060 1108 1112 1116 1120; do
   mkdir -p $ledger
   mount -t tmpfs -o size=${kilobytes}k ledger $ledger
   batch=FULL-$kilobytes
@@ -19,6 +20,7 @@ for kilobytes in 1060 1100 1104 1108; do
   if [ -e $ledger/ledger-000001.jsonl ]; then
     grep -q '^error: the disk failed, and nothing new was begun: the ledger: ' ran || { cat ran; fail "no reason"; }
     tail -n 1 $ledger/ledger-000001.jsonl | grep -q '"station_stopped"' || { cat ran; fail "its end is not recorded"; }
+    begun=$((begun + 1))
     first=line
     if grep -q 'without the file of its index' ran; then first=index; fi
     say "$kilobytes KiB: the $first found no room; $(wc -l <$ledger/ledger-000001.jsonl) lines are recorded"
@@ -36,3 +38,4 @@ for kilobytes in 1060 1100 1104 1108; do
   umount $ledger
   rm -rf state reports
 done
+[ $begun -ge 3 ] || fail "the sizes are too small by now: at $begun of them a run was begun"

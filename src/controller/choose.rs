@@ -59,7 +59,6 @@ impl Work {
     /// That a chip has none is said only where that is certain: one that is damaged or cannot be opened is a failure, and
     /// nothing else is tried in its place.
     pub(super) async fn best_backup(&self, chip: ChipId, products: &[&Product]) -> Result<Option<BackupRef>, RunError> {
-        let recorded = self.floor.ledger.backups_of(chip).await?;
         let judge = self.judge_of(chip, products).await?;
         let vault = Arc::clone(&self.floor.vault);
         let search = move || {
@@ -73,7 +72,7 @@ impl Work {
                 Some(over_diag) => Some(over_diag),
                 None => best(BackupKind::Raw, &|_| true)?,
             };
-            let unjudged = if others.is_none() { vault.unjudged(chip, &recorded)? } else { Vec::new() };
+            let unjudged = if others.is_none() { vault.unjudged(chip, &judge.recorded())? } else { Vec::new() };
             Ok::<_, VaultError>((others, unjudged))
         };
         let (found, unjudged) = tokio::task::spawn_blocking(search)

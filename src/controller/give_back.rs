@@ -4,7 +4,7 @@
 //! This is the only place from which anything of a module is changed over DIAG. The chip tells its name in download mode
 //! only, so it is asked there just before, and what is written next is written to what comes up in its place.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -471,6 +471,11 @@ impl Judge {
     /// Whether the ledger knows it.
     pub(super) fn is_recorded(&self, backup: &BackupRef) -> bool {
         self.owners.contains_key(&backup.id)
+    }
+
+    /// All that it knows.
+    pub(super) fn recorded(&self) -> BTreeSet<Sha256Digest> {
+        self.owners.keys().copied().collect()
     }
 
     /// Whether one over DIAG is complete, and its owner's. Blocks.

@@ -11,15 +11,15 @@ use stationmaster::controller::{End, Task};
 use stationmaster::domain::{
     BackupKind, BackupRef, ChipId, Fact, FailureCode, Imei, Outcome, RunRecord, SlotName, XqcnCounts,
 };
-use stationmaster::hardware::{AtPort, BoxFuture, BulkPipe, Bus, DeviceKey, DeviceMode, HardwareError, Listing};
+use stationmaster::hardware::{AtPort, BoxFuture, DeviceKey, DeviceMode, HardwareError};
 use stationmaster::host::Clock;
 use stationmaster::ledger::Entry;
 use stationmaster::protocol::diag::{Deframer, encode};
 use stationmaster::sim::efs::IMEI_PATH;
 use stationmaster::sim::{BusAction, BusEvent, UnitTruth};
 use stationmaster::vault::{Label, Taking, Vault, XqcnDraft};
-use tokio::sync::watch;
 
+use crate::between::{Between, Middle};
 use crate::harness::{Line, Witness, Work, assert_sound, records};
 use crate::meddler::{Act, meddle};
 use crate::repair::{
@@ -399,50 +399,20 @@ type Change = Arc<dyn Fn(&[u8]) -> Option<Vec<u8>> + Send + Sync>;
 
 /// A bus whose DIAG ports answer late, or otherwise than their modules do.
 struct Altered {
-    inner: Arc<dyn Bus>,
     clock: Clock,
     /// Milliseconds before each request is passed on.
     delay: Arc<AtomicU64>,
     change: Change,
 }
 
-impl fmt::Debug for Altered {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Altered").finish_non_exhaustive()
-    }
-}
-
-impl Bus for Altered {
-    fn list(&self) -> BoxFuture<'_, Result<Listing, HardwareError>> {
-        self.inner.list()
-    }
-
-    fn hints(&self) -> watch::Receiver<u64> {
-        self.inner.hints()
-    }
-
-    fn open_bulk<'a>(
-        &'a self,
-        device: &'a DeviceKey,
-        interface: u8,
-    ) -> BoxFuture<'a, Result<Box<dyn BulkPipe>, HardwareError>> {
-        self.inner.open_bulk(device, interface)
-    }
-
-    fn open_port<'a>(
-        &'a self,
-        device: &'a DeviceKey,
-        interface: u8,
-    ) -> BoxFuture<'a, Result<Box<dyn AtPort>, HardwareError>> {
-        Box::pin(async move {
-            let inner = self.inner.open_port(device, interface).await?;
-            if interface != 0 {
-                return Ok(inner);
-            }
-            let (clock, delay, change) = (self.clock.clone(), Arc::clone(&self.delay), Arc::clone(&self.change));
-            let (frames, ready) = (Deframer::new(), VecDeque::new());
-            Ok(Box::new(AlteredPort { inner, clock, delay, change, frames, ready }) as Box<dyn AtPort>)
-        })
+impl Middle for Altered {
+    fn port(&self, _: &DeviceKey, interface: u8, inner: Box<dyn AtPort>) -> Result<Box<dyn AtPort>, HardwareError> {
+        if interface != 0 {
+            return Ok(inner);
+        }
+        let (clock, delay, change) = (self.clock.clone(), Arc::clone(&self.delay), Arc::clone(&self.change));
+        let (frames, ready) = (Deframer::new(), VecDeque::new());
+        Ok(Box::new(AlteredPort { inner, clock, delay, change, frames, ready }))
     }
 }
 
@@ -492,8 +462,8 @@ impl AtPort for AlteredPort {
 /// Puts such a bus into a line; gives the delay of its requests.
 fn alter(line: &mut Line, change: impl Fn(&[u8]) -> Option<Vec<u8>> + Send + Sync + 'static) -> Arc<AtomicU64> {
     let delay = Arc::new(AtomicU64::new(0));
-    let (clock, inner) = (line.clock.clone(), line.factory.bus());
-    line.bus = Some(Arc::new(Altered { inner, clock, delay: Arc::clone(&delay), change: Arc::new(change) }));
+    let middle = Altered { clock: line.clock.clone(), delay: Arc::clone(&delay), change: Arc::new(change) };
+    line.bus = Some(Arc::new(Between { inner: line.factory.bus(), middle }));
     delay
 }
 

@@ -3,6 +3,7 @@
 mod answers;
 mod arrivals;
 mod backups;
+mod between;
 mod by_hand;
 mod cut_cures;
 mod disk;

@@ -5,10 +5,10 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use stationmaster::hardware::{AtPort, BoxFuture, BulkPipe, Bus, DeviceKey, HardwareError, Listing};
+use stationmaster::hardware::{AtPort, BoxFuture, DeviceKey, HardwareError};
 use stationmaster::host::Clock;
-use tokio::sync::watch;
 
+use crate::between::{Between, Middle};
 use crate::harness::Line;
 
 /// What becomes of a command.
@@ -25,49 +25,19 @@ type Meddle = Arc<dyn Fn(&str) -> Act + Send + Sync>;
 
 /// Puts somebody between the controller of a line and its modules.
 pub(crate) fn meddle(line: &mut Line, act: impl Fn(&str) -> Act + Send + Sync + 'static) {
-    line.bus = Some(Arc::new(Meddler { inner: line.factory.bus(), clock: line.clock.clone(), act: Arc::new(act) }));
+    let middle = Meddler { clock: line.clock.clone(), act: Arc::new(act) };
+    line.bus = Some(Arc::new(Between { inner: line.factory.bus(), middle }));
 }
 
 struct Meddler {
-    inner: Arc<dyn Bus>,
     clock: Clock,
     act: Meddle,
 }
 
-impl fmt::Debug for Meddler {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Meddler").finish_non_exhaustive()
-    }
-}
-
-impl Bus for Meddler {
-    fn list(&self) -> BoxFuture<'_, Result<Listing, HardwareError>> {
-        self.inner.list()
-    }
-
-    fn hints(&self) -> watch::Receiver<u64> {
-        self.inner.hints()
-    }
-
-    fn open_bulk<'a>(
-        &'a self,
-        device: &'a DeviceKey,
-        interface: u8,
-    ) -> BoxFuture<'a, Result<Box<dyn BulkPipe>, HardwareError>> {
-        self.inner.open_bulk(device, interface)
-    }
-
-    fn open_port<'a>(
-        &'a self,
-        device: &'a DeviceKey,
-        interface: u8,
-    ) -> BoxFuture<'a, Result<Box<dyn AtPort>, HardwareError>> {
-        Box::pin(async move {
-            let inner = self.inner.open_port(device, interface).await?;
-            let (clock, act) = (self.clock.clone(), Arc::clone(&self.act));
-            let port = MeddledPort { inner, clock, act, ready: VecDeque::new(), quiet: Duration::ZERO };
-            Ok(Box::new(port) as Box<dyn AtPort>)
-        })
+impl Middle for Meddler {
+    fn port(&self, _: &DeviceKey, _: u8, inner: Box<dyn AtPort>) -> Result<Box<dyn AtPort>, HardwareError> {
+        let (clock, act) = (self.clock.clone(), Arc::clone(&self.act));
+        Ok(Box::new(MeddledPort { inner, clock, act, ready: VecDeque::new(), quiet: Duration::ZERO }))
     }
 }
 

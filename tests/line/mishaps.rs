@@ -1,14 +1,13 @@
 //! A bus on which the station's own side goes wrong: a port that another program holds, a transfer that fails, a command
 //! that does not arrive as it was sent.
 
-use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::{Context, Poll};
 
-use stationmaster::hardware::{AtPort, BoxFuture, BulkPipe, Bus, DeviceKey, HardwareError, Listing};
-use tokio::sync::watch;
+use stationmaster::hardware::{AtPort, BulkPipe, DeviceKey, HardwareError};
 
+use crate::between::{Between, Middle};
 use crate::harness::Line;
 
 /// What goes wrong.
@@ -43,54 +42,25 @@ impl Left {
 /// Lets that go wrong on a line, once and as often as it is told to.
 pub(crate) fn befall(line: &mut Line, mishap: Mishap) -> Left {
     let left = Left::default();
-    line.bus = Some(Arc::new(BadBus { inner: line.factory.bus(), mishap, left: left.clone() }));
+    line.bus = Some(Arc::new(Between { inner: line.factory.bus(), middle: BadBus { mishap, left: left.clone() } }));
     left
 }
 
 struct BadBus {
-    inner: Arc<dyn Bus>,
     mishap: Mishap,
     left: Left,
 }
 
-impl fmt::Debug for BadBus {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("BadBus").field("mishap", &self.mishap).finish_non_exhaustive()
-    }
-}
-
-impl Bus for BadBus {
-    fn list(&self) -> BoxFuture<'_, Result<Listing, HardwareError>> {
-        self.inner.list()
+impl Middle for BadBus {
+    fn bulk(&self, inner: Box<dyn BulkPipe>) -> Box<dyn BulkPipe> {
+        Box::new(BadPipe { inner, mishap: self.mishap, left: self.left.clone() })
     }
 
-    fn hints(&self) -> watch::Receiver<u64> {
-        self.inner.hints()
-    }
-
-    fn open_bulk<'a>(
-        &'a self,
-        device: &'a DeviceKey,
-        interface: u8,
-    ) -> BoxFuture<'a, Result<Box<dyn BulkPipe>, HardwareError>> {
-        Box::pin(async move {
-            let inner = self.inner.open_bulk(device, interface).await?;
-            let (mishap, left) = (self.mishap, self.left.clone());
-            Ok(Box::new(BadPipe { inner, mishap, left }) as Box<dyn BulkPipe>)
-        })
-    }
-
-    fn open_port<'a>(
-        &'a self,
-        device: &'a DeviceKey,
-        interface: u8,
-    ) -> BoxFuture<'a, Result<Box<dyn AtPort>, HardwareError>> {
-        Box::pin(async move {
-            if self.mishap == Mishap::Busy && self.left.strikes() {
-                return Err(HardwareError::Busy);
-            }
-            self.inner.open_port(device, interface).await
-        })
+    fn port(&self, _: &DeviceKey, _: u8, inner: Box<dyn AtPort>) -> Result<Box<dyn AtPort>, HardwareError> {
+        match self.mishap == Mishap::Busy && self.left.strikes() {
+            true => Err(HardwareError::Busy),
+            false => Ok(inner),
+        }
     }
 }
 

@@ -240,7 +240,7 @@ async fn a_profile_that_backs_up_over_diag_alone_is_qualified_by_what_was_read_t
 #[tokio::test(start_paused = true)]
 async fn what_differs_when_it_is_read_again_over_diag_is_no_backup() {
     let mut line = line_over_diag().await;
-    line.bus = Some(Arc::new(Tampered::new(line.factory.bus(), Arc::clone(&line.station), &AGAIN)));
+    line.bus = Some(Tampered::bus(line.factory.bus(), Arc::clone(&line.station), &AGAIN));
     let (_, entries) = line.run(BATCH, 1).await;
     assert_sound(&line, &entries);
     let [record] = records(&entries, BATCH).try_into().expect("one run");

@@ -10,7 +10,7 @@ use stationmaster::cli::prepare;
 use stationmaster::config::{Profile, Rework, Station};
 use stationmaster::controller::{End, Product, Task};
 use stationmaster::domain::{BackupKind, BackupRef, Fact, FailureCode, Guard, Outcome, Phase, RunRecord, SlotName};
-use stationmaster::hardware::{AtPort, BoxFuture, BulkPipe, Bus, DeviceKey, HardwareError, Listing};
+use stationmaster::hardware::{AtPort, BoxFuture, Bus, DeviceKey, HardwareError};
 use stationmaster::ledger::Entry;
 use stationmaster::protocol::diag::{Deframer, ENTER_EDL, encode};
 use stationmaster::protocol::xqcn::{self, Owner};
@@ -18,8 +18,8 @@ use stationmaster::report::{Recorded, rebuild};
 use stationmaster::sim::efs::{BOOTS_PATH, EfsState, encode_imei};
 use stationmaster::sim::{BusAction, BusEvent, UnitTruth};
 use stationmaster::vault::Vault;
-use tokio::sync::watch;
 
+use crate::between::{Between, Middle};
 use crate::harness::{Line, assert_sound, records, station_with, two_slots};
 use crate::repair::{DONOR, KINDS, REPAIRED, UNIT, bench, end, make, out_and_in, put_in, run, run_for};
 use crate::truth::{Diary, witness};
@@ -207,56 +207,33 @@ const CASES: [Case; 5] = [
 ];
 
 /// A bus on which the DIAG ports of some slots are not what they should be.
-#[derive(Debug)]
 pub(crate) struct Tampered {
-    inner: Arc<dyn Bus>,
     station: Arc<Station>,
     cases: &'static [Case],
 }
 
 impl Tampered {
-    pub(crate) fn new(inner: Arc<dyn Bus>, station: Arc<Station>, cases: &'static [Case]) -> Self {
-        Self { inner, station, cases }
+    pub(crate) fn bus(inner: Arc<dyn Bus>, station: Arc<Station>, cases: &'static [Case]) -> Arc<dyn Bus> {
+        Arc::new(Between { inner, middle: Self { station, cases } })
     }
 }
 
-impl Bus for Tampered {
-    fn list(&self) -> BoxFuture<'_, Result<Listing, HardwareError>> {
-        self.inner.list()
-    }
-
-    fn hints(&self) -> watch::Receiver<u64> {
-        self.inner.hints()
-    }
-
-    fn open_bulk<'a>(
-        &'a self,
-        device: &'a DeviceKey,
+impl Middle for Tampered {
+    fn port(
+        &self,
+        device: &DeviceKey,
         interface: u8,
-    ) -> BoxFuture<'a, Result<Box<dyn BulkPipe>, HardwareError>> {
-        self.inner.open_bulk(device, interface)
-    }
-
-    fn open_port<'a>(
-        &'a self,
-        device: &'a DeviceKey,
-        interface: u8,
-    ) -> BoxFuture<'a, Result<Box<dyn AtPort>, HardwareError>> {
-        Box::pin(async move {
-            let port = self.inner.open_port(device, interface).await?;
-            let slot = self.station.slots.iter().find(|slot| slot.chains().any(|chain| *chain == device.chain));
-            let slot = slot.map(|slot| slot.name.to_string());
-            match self.cases.iter().find(|(name, ..)| *name == EVERY || Some(*name) == slot.as_deref()) {
-                Some((_, wrong, ..)) if interface == 0 => Ok(Box::new(TamperedPort {
-                    inner: port,
-                    wrong: *wrong,
-                    opened: 0,
-                    frames: Deframer::new(),
-                    ready: VecDeque::new(),
-                }) as Box<dyn AtPort>),
-                _ => Ok(port),
+        inner: Box<dyn AtPort>,
+    ) -> Result<Box<dyn AtPort>, HardwareError> {
+        let slot = self.station.slots.iter().find(|slot| slot.chains().any(|chain| *chain == device.chain));
+        let slot = slot.map(|slot| slot.name.to_string());
+        match self.cases.iter().find(|(name, ..)| *name == EVERY || Some(*name) == slot.as_deref()) {
+            Some((_, wrong, ..)) if interface == 0 => {
+                let (frames, ready) = (Deframer::new(), VecDeque::new());
+                Ok(Box::new(TamperedPort { inner, wrong: *wrong, opened: 0, frames, ready }))
             }
-        })
+            _ => Ok(inner),
+        }
     }
 }
 
@@ -300,7 +277,7 @@ async fn what_is_no_backup_is_known_before_anything_is_changed() {
     let station = eg25(Guard::RawXqcn, "update");
     let units = u32::try_from(CASES.len()).expect("few");
     let mut line = Line::new(Arc::clone(&station), units).await;
-    line.bus = Some(Arc::new(Tampered::new(line.factory.bus(), station, &CASES)));
+    line.bus = Some(Tampered::bus(line.factory.bus(), station, &CASES));
     let (end, entries, diary) = watched(&line, "WRONG", units).await;
     assert_eq!(end, End::Complete);
     assert_sound(&line, &entries);
